@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Take the type information out of a kernel image, without booting it.
+
+    vmlinux.py VMLINUZ OUT        write the raw .BTF section of VMLINUZ to OUT
+
+A `vmlinuz` is a boot stub around a compressed ELF file.  The stub's header says
+where the compressed part lies (the x86 boot protocol, 2.08 and later).
+"""
+
+import argparse
+import bz2
+import lzma
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+SETUP_SECTS = 0x1F1  # u8, in sectors of 512 bytes; 0 stands for 4
+HEADER_MAGIC = 0x202  # "HdrS"
+PROTOCOL_VERSION = 0x206  # u16
+PAYLOAD_OFFSET = 0x248  # u32 offset, then u32 length
+SIZE_TRAILER = 4  # the kernel's build appends the unpacked size to most formats
+
+
+class ImageError(Exception):
+    """This file is not a kernel image we can read; the message says why."""
+
+
+def btf_of(vmlinuz: Path) -> bytes:
+    """The raw .BTF section of a kernel image, compressed or not."""
+    image = vmlinuz.read_bytes()
+    try:
+        elf = image if image.startswith(b"\x7fELF") else unpack(payload(image))
+        return section(elf, b".BTF")
+    except (ImageError, struct.error, lzma.LZMAError, OSError, zlib.error) as error:
+        message = f"{vmlinuz}: {error}"
+        raise ImageError(message) from error
+
+
+def payload(image: bytes) -> bytes:
+    """The compressed kernel inside a bzImage."""
+    if image[HEADER_MAGIC : HEADER_MAGIC + 4] != b"HdrS":
+        message = "not a Linux x86 boot image (no HdrS)"
+        raise ImageError(message)
+    (protocol,) = struct.unpack_from("<H", image, PROTOCOL_VERSION)
+    if protocol < 0x208:
+        message = f"boot protocol {protocol:#x} is older than 2.08: no payload fields"
+        raise ImageError(message)
+    offset, length = struct.unpack_from("<II", image, PAYLOAD_OFFSET)
+    start = ((image[SETUP_SECTS] or 4) + 1) * 512 + offset
+    if length == 0 or start + length > len(image):
+        message = "truncated: the payload ends behind the end of the file"
+        raise ImageError(message)
+    return image[start : start + length]
+
+
+def unpack(packed: bytes) -> bytes:
+    """Decompress a payload, whichever of the kernel's compressors made it."""
+    for magic, decompress in DECOMPRESSORS:
+        if packed.startswith(magic):
+            return decompress(packed)
+    message = f"unknown kernel compression, starts with {packed[:6].hex()}"
+    raise ImageError(message)
+
+
+def _gunzip(packed: bytes) -> bytes:
+    return zlib.decompressobj(wbits=31).decompress(packed)
+
+
+def _unxz(packed: bytes) -> bytes:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(packed)
+
+
+def _unlzma(packed: bytes) -> bytes:
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(packed)
+
+
+def _bunzip2(packed: bytes) -> bytes:
+    return bz2.BZ2Decompressor().decompress(packed)
+
+
+def _unzstd(packed: bytes) -> bytes:
+    return _pipe("zstd", packed)
+
+
+def _unlz4(packed: bytes) -> bytes:
+    return _pipe("lz4", packed)
+
+
+def _pipe(tool: str, packed: bytes) -> bytes:
+    """Decompress with a command, for what Python 3.11 has no library."""
+    if shutil.which(tool) is None:
+        message = f"compressed with {tool}: install the package {tool}"
+        raise ImageError(message)
+    command = [tool, "-dc"]
+    done = subprocess.run(
+        command, input=packed[:-SIZE_TRAILER], capture_output=True, check=False
+    )
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip()
+        message = f"{tool} failed: {reason}"
+        raise ImageError(message)
+    return done.stdout
+
+
+DECOMPRESSORS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", _gunzip),
+    (b"\xfd7zXZ\x00", _unxz),
+    (b"\x28\xb5\x2f\xfd", _unzstd),
+    (b"\x02\x21\x4c\x18", _unlz4),
+    (b"\x5d\x00\x00", _unlzma),
+    (b"BZh", _bunzip2),
+)
+
+
+def section(elf: bytes, wanted: bytes) -> bytes:
+    """The contents of a section of a 64-bit little-endian ELF file, by name."""
+    if elf[:6] != b"\x7fELF\x02\x01":
+        message = "the unpacked kernel is not a 64-bit little-endian ELF file"
+        raise ImageError(message)
+    for name, offset, size in _sections(elf):
+        if name == wanted:
+            if offset + size > len(elf):
+                message = f"section {wanted.decode()} is truncated"
+                raise ImageError(message)
+            return elf[offset : offset + size]
+    message = f"no {wanted.decode()} section: built without CONFIG_DEBUG_INFO_BTF"
+    raise ImageError(message)
+
+
+def _sections(elf: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, file offset, size) of every section."""
+    (table,) = struct.unpack_from("<Q", elf, 0x28)
+    entry_size, count, names_index = struct.unpack_from("<HHH", elf, 0x3A)
+    headers = [
+        struct.unpack_from("<IIQQQQ", elf, table + i * entry_size) for i in range(count)
+    ]
+    if not headers:
+        return
+    names = headers[names_index][4]
+    for name, _type, _flags, _address, offset, size in headers:
+        start = names + name
+        yield elf[start : elf.index(b"\0", start)], offset, size
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("vmlinuz", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    try:
+        btf = btf_of(args.vmlinuz)
+    except (ImageError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    args.out.write_bytes(btf)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
