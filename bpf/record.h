@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What travels over the ring buffer. observer/wire.py reads it; tests/test_abi.py
+ * compiles this file and fails when the two disagree.
+ *
+ * Fixed widths, natural alignment, explicit padding, host byte order. A record is
+ * as long as head.size says, never longer than what it carries. No kernel address
+ * leaves the kernel: drivers are known by a number given at first sight.
+ * pid is the thread and tgid the process, as in the kernel.
+ */
+#ifndef PCI_OBSERVER_RECORD_H
+#define PCI_OBSERVER_RECORD_H
+
+#define REC_COMM_SIZE 16
+#define REC_ADDRESS_SIZE 16 /* "0000:00:02.0", domains of up to 7 digits */
+#define REC_NAME_SIZE 64 /* a driver's name, its NUL included */
+#define REC_OVERRIDE_SIZE 128 /* driver_override, its NUL included */
+#define REC_DYNIDS 32 /* dynids carried by one match */
+#define REC_ENTRIES 32 /* id_table entries in one rec_driver */
+
+enum rec_kind {
+	REC_DRIVER = 1,
+	REC_MATCH = 2,
+	REC_PROBE = 3,
+	REC_UNREGISTER = 4,
+};
+
+struct rec_head {
+	u16 kind; /* enum rec_kind */
+	u16 size; /* bytes of the whole record, this head included */
+	u32 cpu;
+	u64 driver; /* number of this registration of a driver, 0: never seen */
+	u64 ktime_ns; /* CLOCK_MONOTONIC when the hooked function returned */
+};
+
+/* Who made the kernel do it. */
+struct rec_task {
+	u32 pid;
+	u32 tgid;
+	char comm[REC_COMM_SIZE];
+};
+
+/* struct pci_device_id as far as a dynid needs it. */
+struct rec_id {
+	u32 vendor;
+	u32 device;
+	u32 subvendor;
+	u32 subdevice;
+	u32 class;
+	u32 class_mask;
+};
+
+struct rec_entry {
+	struct rec_id id;
+	u64 driver_data;
+	u32 override_only;
+	u32 pad;
+};
+
+enum rec_end {
+	REC_END_MORE = 0, /* another rec_driver follows */
+	REC_END_SENTINEL = 1, /* the table is complete */
+	REC_END_NULL = 2, /* the driver has no table */
+	REC_END_FAULT = 3, /* an entry could not be read */
+	REC_END_TRUNCATED = 4, /* longer than we carry */
+};
+
+#define REC_DRIVER_HAS_PROBE 1 /* pci_driver.probe is set */
+
+/* A driver's name and a piece of its id_table, sent at first sight. */
+struct rec_driver {
+	struct rec_head head;
+	u32 first; /* place of entries[0] in id_table */
+	u16 count; /* entries used here */
+	u8 end; /* enum rec_end */
+	u8 flags;
+	char name[REC_NAME_SIZE];
+	struct rec_entry entries[REC_ENTRIES];
+};
+
+enum rec_source {
+	REC_SOURCE_NONE = 0, /* null */
+	REC_SOURCE_STATIC = 1, /* index is the place in id_table */
+	REC_SOURCE_DYNID = 2, /* index is the place in the dynid list */
+	REC_SOURCE_OVERRIDE = 3, /* pci_device_id_any */
+	REC_SOURCE_UNKNOWN = 4, /* none of these; a dynid removed meanwhile */
+};
+
+#define REC_MATCH_IS_VIRTFN 0x01
+#define REC_MATCH_OVERRIDE_CHANGED 0x02 /* between entry and exit */
+#define REC_MATCH_DYNIDS_CHANGED 0x04
+#define REC_MATCH_DYNIDS_TRUNCATED 0x08 /* the list goes on after REC_DYNIDS */
+#define REC_MATCH_READ_FAULT 0x10
+
+/*
+ * One return of pci_match_device(). In its tail: dynids times struct rec_id,
+ * name_size bytes of the driver's name, override_size bytes of driver_override
+ * (0: unset), both with their NUL.
+ */
+struct rec_match {
+	struct rec_head head;
+	struct rec_task task;
+	char address[REC_ADDRESS_SIZE];
+	u16 vendor;
+	u16 device;
+	u16 subvendor;
+	u16 subdevice;
+	u32 class;
+	s16 index; /* -1: does not apply */
+	u8 source; /* enum rec_source */
+	u8 flags; /* REC_MATCH_* */
+	u8 dynids;
+	u8 name_size;
+	u8 override_size;
+	u8 pad;
+	char tail[];
+};
+
+enum rec_path {
+	REC_PATH_DRIVER_PROBE_DEVICE = 1, /* through driver_probe_device() */
+	REC_PATH_DIRECT = 2, /* __driver_probe_device() called directly: a bind write */
+};
+
+/* One probe: one return of (__)driver_probe_device() for a PCI device. */
+struct rec_probe {
+	struct rec_head head;
+	struct rec_task task;
+	char address[REC_ADDRESS_SIZE];
+	s32 ret; /* raw; its meaning depends on the kernel */
+	u64 duration_ns;
+	u8 path; /* enum rec_path */
+	u8 flags; /* REC_DRIVER_* */
+	u8 pad[6];
+	char name[REC_NAME_SIZE];
+};
+
+struct rec_unregister {
+	struct rec_head head;
+	char name[REC_NAME_SIZE];
+};
+
+/* Places in the counters map; all only grow. */
+enum counter {
+	COUNT_EMITTED = 0, /* match decisions the exit hook saw whole */
+	COUNT_LOST_RESERVE = 1, /* of these, no room in the ring */
+	COUNT_SYNTHETIC = 2, /* new_id's fake device, no decision */
+	COUNT_MATCH_ENTERED = 3,
+	COUNT_MATCH_LEFT = 4, /* exits with their entry */
+	COUNT_MATCH_NO_ENTRY = 5, /* exits without an entry */
+	COUNT_PROBE_ENTERED = 6, /* PCI devices only */
+	COUNT_PROBE_LEFT = 7,
+	COUNT_LOST_OTHER = 8, /* driver, probe, unregister records without room */
+	COUNTERS = 16,
+};
+
+#endif
