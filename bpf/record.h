@@ -112,7 +112,7 @@ struct rec_match {
 	u8 dynids;
 	u8 name_size;
 	u8 override_size;
-	u8 pad;
+	u8 pad[5];
 	char tail[];
 };
 
