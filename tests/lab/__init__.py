@@ -1,0 +1,1 @@
+"""The lab: Debian kernels, booted in virtual machines, with devices and load."""

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Fetch Debian kernels and unpack them where a guest can boot them.
+
+    kernels.py CACHE list [SERIES...]     what could be had, newest last
+    kernels.py CACHE get WANTED...        print the path of each one's vmlinuz
+
+WANTED is a series (5.10, 7.3), an upstream version (6.12.90) or an exact release
+(6.1.0-56-amd64).  Nothing is installed.  The mirror and the keyring are the ones of
+this machine's apt sources; apt verifies what it fetches.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab.apt import Apt, AptError
+from lab.release import Image, natural, resolve, split_packages
+from lab.sources import NoMirrorError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_CACHE = REPOSITORY / "build" / "kernels"
+INDEX_LIFETIME_SECONDS = 7 * 24 * 3600
+
+
+class KernelError(Exception):
+    """This kernel can't be had; the message says why and what to do."""
+
+
+class Cache:
+    """A directory of unpacked kernels: RELEASE/boot/vmlinuz-RELEASE and modules."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use `directory`, making it when it isn't there."""
+        self.directory = directory.resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.apt = Apt(self.directory / "apt")
+        self._memory = self.directory / "resolved.json"
+
+    def image(self, release: str) -> Path | None:
+        """The vmlinuz of an exact release, when it is unpacked here."""
+        if not release or "/" in release:
+            return None
+        path = self.directory / release / "boot" / f"vmlinuz-{release}"
+        return path if path.is_file() else None
+
+    def get(self, wanted: str) -> Path:
+        """The vmlinuz of the newest kernel that fits, fetched if need be."""
+        if image := self.image(wanted):
+            return image
+        with self._locked():
+            try:
+                release, path = self._fetch(wanted)
+            except (AptError, NoMirrorError) as error:
+                return self._remembered(wanted, str(error))
+            self._remember(wanted, release)
+            return path
+
+    def images(self) -> dict[str, Image]:
+        """Every kernel the mirror serves whole, by release."""
+        with self._locked():
+            self._refresh_index()
+            return self.apt.images()
+
+    def _fetch(self, wanted: str) -> tuple[str, Path]:
+        fresh = self._refresh_index()
+        try:
+            return self._fetch_indexed(wanted)
+        except (AptError, KernelError):
+            if fresh:
+                raise
+        _say("the package index is from an earlier day, reading it again")
+        self.apt.update()
+        return self._fetch_indexed(wanted)
+
+    def _fetch_indexed(self, wanted: str) -> tuple[str, Path]:
+        images = self.apt.images()
+        release = resolve(wanted, images)
+        if release is None:
+            message = (
+                f"kernel {wanted!r} is no longer served by Debian, or never was; "
+                "`list` shows what there is"
+            )
+            raise KernelError(message)
+        return release, self.image(release) or self._unpack(images[release])
+
+    def _unpack(self, image: Image) -> Path:
+        """Download and unpack; a half-unpacked kernel never looks finished."""
+        release = image.release
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix="new-") as name:
+            work = Path(name)
+            _say(f"fetching Debian's {release} ({image.version})")
+            packages = split_packages(release) if image.split else [image.package]
+            self.apt.download(packages, image.version, work)
+            for deb in sorted(work.glob("*.deb")):
+                _run("dpkg-deb", "-x", str(deb), str(work / "root"))
+                deb.unlink()
+            arrange(work / "root", work / release, release)
+            _run("depmod", "-b", str(work / release), release)
+            (work / release).rename(self.directory / release)
+        path = self.image(release)
+        if path is None:
+            message = f"the packages of {release} hold no vmlinuz: Debian moved it again"
+            raise KernelError(message)
+        return path
+
+    def _refresh_index(self) -> bool:
+        """Read the package index if there is none or it is old; True when it did."""
+        age = self.apt.index_age_seconds(now=time.time())
+        if age is not None and age < INDEX_LIFETIME_SECONDS:
+            return False
+        _say("reading Debian's package index (about 32 MB)")
+        try:
+            self.apt.update()
+        except AptError as error:
+            if age is None:
+                raise
+            _say(f"going on with the old package index: {error}")
+        return True
+
+    def _remembered(self, wanted: str, reason: str) -> Path:
+        release = self._memories().get(wanted, "")
+        image = self.image(release)
+        if image is None:
+            message = f"kernel {wanted!r} isn't cached and can't be fetched: {reason}"
+            raise KernelError(message)
+        _say(f"{reason}; using {release}, which {wanted} meant the last time")
+        return image
+
+    def _remember(self, wanted: str, release: str) -> None:
+        memories = self._memories() | {wanted: release}
+        text = json.dumps(memories, indent=1, sort_keys=True)
+        temporary = self._memory.with_suffix(".new")
+        temporary.write_text(text + "\n")
+        temporary.rename(self._memory)
+
+    def _memories(self) -> dict[str, str]:
+        try:
+            memories = json.loads(self._memory.read_text())
+        except (OSError, ValueError):
+            return {}
+        return memories if isinstance(memories, dict) else {}
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time: two would fetch the same kernel twice."""
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def arrange(root: Path, out: Path, release: str) -> None:
+    """Lay unpacked packages out as virtme-ng looks for them.
+
+    Old packages have /boot/vmlinuz-R and /lib/modules/R, those since 6.19 have
+    /usr/lib/modules/R/vmlinuz; here it is always boot/ and lib/modules/.
+    """
+    modules = out / "lib" / "modules" / release
+    (out / "boot").mkdir(parents=True)
+    modules.parent.mkdir(parents=True)
+    for place in ("lib", "usr/lib"):
+        unpacked = root / place / "modules" / release
+        if unpacked.is_dir() and not modules.exists():
+            unpacked.rename(modules)
+        elif unpacked.is_dir():
+            shutil.copytree(unpacked, modules, symlinks=True, dirs_exist_ok=True)
+    for name in ("vmlinuz", "config"):
+        for old in (root / "boot" / f"{name}-{release}", modules / name):
+            if old.exists():
+                old.rename(out / "boot" / f"{name}-{release}")
+    for link in ("build", "source"):
+        (modules / link).unlink(missing_ok=True)
+
+
+def vmlinuz(kernel: str, *, cache: Path = DEFAULT_CACHE) -> Path:
+    """The boot image of KERNEL: a path, a series, a version or a release."""
+    if "/" in kernel:
+        path = Path(kernel).resolve()
+        if not path.is_file():
+            message = f"{kernel}: no such kernel image"
+            raise KernelError(message)
+        return path
+    return Cache(cache).get(kernel)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, check=False, stdout=sys.stderr)
+    if done.returncode:
+        message = f"{' '.join(command)} failed with status {done.returncode}"
+        raise KernelError(message)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"kernels: {text}\n")
+    sys.stderr.flush()
+
+
+def _list(cache: Cache, series: list[str]) -> None:
+    images = cache.images().values()
+    for image in sorted(images, key=lambda image: natural(image.version)):
+        if not series or any(image.fits(wanted) for wanted in series):
+            sys.stdout.write(f"{image.release:34}{image.version}\n")
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("verb", choices=("list", "get"))
+    parser.add_argument("wanted", nargs="*")
+    args = parser.parse_args()
+    if args.verb == "get" and not args.wanted:
+        parser.error("get what? Name a series, a version or a release")
+    cache = Cache(args.cache)
+    try:
+        if args.verb == "list":
+            _list(cache, args.wanted)
+        for wanted in args.wanted if args.verb == "get" else ():
+            sys.stdout.write(f"{cache.get(wanted)}\n")
+            sys.stdout.flush()
+    except (KernelError, AptError, NoMirrorError) as error:
+        _say(str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
