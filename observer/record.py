@@ -78,7 +78,8 @@ class Outcome(NamedTuple):
     """An answer, the kernel's or the model's."""
 
     match: Source
-    index: int | None = None  # place in id_table or in the dynid list
+    # place in id_table or in the dynid list
+    index: int | None = None  # type: ignore[assignment]
 
 
 class Reason(StrEnum):
@@ -169,7 +170,7 @@ class Loss(NamedTuple):
     since_ns: int  # CLOCK_MONOTONIC: nothing of this loss is older
     ktime_ns: int  # ... or newer
     stage: LossStage
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 Record = Driver | Match | Probe | Unregister | Loss
