@@ -1,0 +1,106 @@
+"""The one way of all data: record, model, judge, sinks. Live and replayed alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from observer.judge import judge
+from observer.model import SEMANTICS, expect
+from observer.record import (
+    Kind,
+    Loss,
+    Match,
+    Observation,
+    Probe,
+    Probed,
+    ProbeResult,
+    Record,
+    Source,
+    Unregister,
+)
+
+Sink = Callable[[Observation], None]
+OnSinkError = Callable[[Sink, Exception], None]
+
+LOSSES = 16  # remembered; an older one is followed by others that cover as much
+_NONE = Source.NONE
+
+
+def give_up(_sink: Sink, error: Exception) -> None:
+    """Let a sink's error end the pipeline."""
+    raise error
+
+
+class Pipeline:
+    """Judges records and hands what comes out to each sink.
+
+    A `Loss` must be fed before the records that were drained before it was counted:
+    a probe is judged at once, and a lost match is no missing one.
+    """
+
+    def __init__(
+        self,
+        semantics: str,
+        sinks: tuple[Sink, ...],
+        *,
+        on_sink_error: OnSinkError = give_up,
+    ) -> None:
+        """Judge by `semantics`; `on_sink_error` hears of a sink's exceptions.
+
+        Raises KeyError when there is no such semantics.
+        """
+        SEMANTICS[semantics]
+        self._semantics = semantics
+        self._sinks = sinks
+        self._on_sink_error = on_sink_error
+        self._losses: deque[Loss] = deque(maxlen=LOSSES)
+        # ktime of the last positive match by driver number and address
+        self._matched: defaultdict[int, dict[str, int]] = defaultdict(dict)
+
+    def feed(self, record: Record) -> None:
+        """Judge one record; every sink has seen it when this returns."""
+        observation = self._observe(record)
+        for sink in self._sinks:
+            try:
+                sink(observation)
+            except Exception as error:  # noqa: BLE001 - the other sinks still run
+                self._on_sink_error(sink, error)
+
+    def _observe(self, record: Record) -> Observation:
+        if isinstance(record, Match):
+            if record.outcome.match is not _NONE:
+                self._remember(record)
+            return judge(record, expect(self._semantics, record.inputs))
+        if isinstance(record, Probe):
+            return Probed(record, self._kind(record))
+        if isinstance(record, Loss):
+            self._losses.append(record)
+        elif isinstance(record, Unregister):
+            self._matched.pop(record.driver, None)
+        return record
+
+    def _remember(self, match: Match) -> None:
+        matched = self._matched[match.inputs.driver.number]
+        last = matched.get(match.address, 0)
+        matched[match.address] = max(last, match.ktime_ns)
+
+    def _kind(self, probe: Probe) -> Kind | None:
+        """Tell whether a driver was bound although its match was not seen before.
+
+        pci_device_probe() asks pci_match_device() once more before it calls the
+        driver's probe, so a match must lie between the start and the end of the probe.
+        """
+        if probe.result is not ProbeResult.BOUND or not (
+            probe.has_probe and probe.driver
+        ):
+            return None
+        since_ns = probe.ktime_ns - probe.duration_ns
+        if self._matched[probe.driver].get(probe.address, -1) >= since_ns:
+            return None
+        if any(
+            loss.since_ns <= probe.ktime_ns and since_ns <= loss.ktime_ns
+            for loss in self._losses
+        ):
+            return None
+        return Kind.PROBE_WITHOUT_MATCH
