@@ -1,0 +1,377 @@
+"""The HTTP server answers its pages, whatever other clients do meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import pytest
+
+from observer.exchange import HEAD_BYTES, TEXT, Response
+from observer.pages import Facts, routes
+from observer.server import ListenError, Server, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE_S = 10.0  # of a test; reached only when it fails
+
+
+def hello(accept: str) -> Response:
+    """Answer with the Accept header, the one thing a route is told."""
+    return Response(HTTPStatus.OK, TEXT, f"accept={accept}".encode())
+
+
+@contextmanager
+def serving(
+    *,
+    connections: int = 16,
+    timeout_s: float = 5.0,
+    grace_s: float = 1.0,
+    body: bytes = b"x" * (8 << 20),
+) -> Iterator[tuple[str, int]]:
+    """Run a server on a free port and yield its address."""
+    listener = listen("127.0.0.1:0")
+    pages = {
+        "/hello": hello,
+        "/big": lambda _accept: Response(HTTPStatus.OK, TEXT, body),
+    }
+    server = Server(
+        listener, pages, connections=connections, timeout_s=timeout_s, grace_s=grace_s
+    )
+    address = listener.getsockname()
+    server.start()
+    yield address
+    server.stop()
+
+
+def connected(address: tuple[str, int]) -> socket.socket:
+    """Connect, with a deadline on every later call."""
+    return socket.create_connection(address, timeout=PATIENCE_S)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Read until the server closes; a reset counts as that."""
+    data = b""
+    try:
+        while chunk := connection.recv(65536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def exchange(address: tuple[str, int], request: bytes) -> bytes:
+    """Send these bytes and return all that comes back."""
+    with connected(address) as connection:
+        connection.sendall(request)
+        return rest(connection)
+
+
+def status(answer: bytes) -> int:
+    """Return the status in an answer, 0 for an empty one."""
+    return int(answer.split(b" ")[1]) if answer else 0
+
+
+def get(address: tuple[str, int], path: str = "/hello") -> int:
+    """Return the status of a GET."""
+    return status(exchange(address, f"GET {path} HTTP/1.1\r\n\r\n".encode()))
+
+
+def test_get() -> None:
+    """A GET gets the route's answer, told the Accept headers."""
+    with serving() as address:
+        answer = exchange(
+            address, b"GET /hello HTTP/1.1\r\nhost: x\r\nACCEPT: a\r\nAccept: b\r\n\r\n"
+        )
+    assert answer.endswith(b"\r\n\r\naccept=a, b")
+
+
+def test_head() -> None:
+    """A HEAD gets GET's headers, the length included, and no body."""
+    with serving() as address:
+        answer = exchange(address, b"HEAD /hello HTTP/1.1\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (b"Content-Length: 7" in head, body) == (True, b"")
+
+
+def test_query_is_ignored() -> None:
+    """What follows a question mark does not change the page."""
+    with serving() as address:
+        assert get(address, "/hello?name[]=x") == 200
+
+
+def test_bare_line_feeds() -> None:
+    """A request typed into netcat, without carriage returns, is answered."""
+    with serving() as address:
+        assert status(exchange(address, b"GET /hello HTTP/1.0\n\n")) == 200
+
+
+def test_bytewise_request() -> None:
+    """A request may arrive in pieces of any size."""
+    with serving() as address, connected(address) as connection:
+        for byte in b"GET /hello HTTP/1.1\r\n\r\n":
+            connection.sendall(bytes([byte]))
+        assert status(rest(connection)) == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods(method: str) -> None:
+    """Methods other than GET and HEAD get 405 and the list of those."""
+    request = f"{method} /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+    with serving() as address:
+        answer = exchange(address, request.encode())
+    assert (status(answer), b"Allow: GET, HEAD" in answer) == (405, True)
+
+
+def test_unknown_path() -> None:
+    """A path without a route gets 404."""
+    with serving() as address:
+        assert get(address, "/etc/passwd") == 404
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET",
+        b"GET /hello",
+        b"GET /hello HTTP/2.0",
+        b"GET hello HTTP/1.1",
+        b"\xff\x00\x1b",
+        b"",
+    ],
+)
+def test_no_http(request_line: bytes) -> None:
+    """What is no HTTP/1 request gets 400."""
+    with serving() as address:
+        assert status(exchange(address, request_line + b"\r\n\r\n")) == 400
+
+
+def test_endless_header() -> None:
+    """A head longer than the bound gets 431 instead of memory."""
+    with serving() as address:
+        answer = exchange(address, b"GET /hello HTTP/1.1\r\nX: " + b"x" * HEAD_BYTES)
+    assert status(answer) == 431
+
+
+def test_unprintable_accept() -> None:
+    """An Accept header with control characters is taken for none."""
+    with serving() as address:
+        answer = exchange(address, b"GET /hello HTTP/1.1\r\nAccept: a\x1bb\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\naccept=")
+
+
+def test_idle_client_is_closed() -> None:
+    """A client that sends nothing is closed after the timeout."""
+    with serving(timeout_s=0.2) as address, connected(address) as connection:
+        assert rest(connection) == b""
+
+
+def test_dripping_client_is_closed() -> None:
+    """The timeout holds for the connection, not for each byte."""
+    with serving(timeout_s=0.3) as address, connected(address) as connection:
+        connection.settimeout(0.05)
+        started = monotonic()
+        while monotonic() < started + PATIENCE_S:
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert monotonic() - started < PATIENCE_S / 2
+
+
+def test_slow_reader_is_closed() -> None:
+    """A client that does not read its answer is closed after the timeout."""
+    with serving(timeout_s=0.3) as address, connected(address) as reader:
+        reader.sendall(b"GET /big HTTP/1.1\r\n\r\n")
+        wait_for_worker_threads(1)
+        wait_for_worker_threads(0)
+        assert len(rest(reader)) < 8 << 20
+
+
+def wait_for_worker_threads(count: int) -> None:
+    """Wait until so many connections are being answered."""
+    deadline = monotonic() + PATIENCE_S
+    while workers() != count:
+        assert monotonic() < deadline, f"{workers()} threads answer, not {count}"
+        threading.Event().wait(0.01)
+
+
+def workers() -> int:
+    """Count the threads that answer a connection."""
+    return sum("_serve" in thread.name for thread in threading.enumerate())
+
+
+def test_no_room() -> None:
+    """Among young connections, one too many gets 503 at once and the others stay."""
+    with serving(connections=2, grace_s=PATIENCE_S) as address, ExitStack() as stack:
+        idle = [stack.enter_context(connected(address)) for _ in range(2)]
+        wait_for_worker_threads(2)
+        refused = get(address)
+        idle[0].sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert (refused, status(rest(idle[0]))) == (503, 200)
+
+
+def test_slow_clients_give_way() -> None:
+    """When slow clients hold all connections, a scrape gets the oldest one's place."""
+    with serving(connections=4, grace_s=0.0) as address, ExitStack() as stack:
+        slow = [stack.enter_context(connected(address)) for _ in range(4)]
+        for connection in slow:
+            connection.sendall(b"GET /hel")
+        wait_for_worker_threads(4)
+        assert (get(address), rest(slow[0])) == (200, b"")
+
+
+def test_slow_clients_do_not_delay() -> None:
+    """As many slow clients as leave one place delay a scrape by less than a second."""
+    with serving() as address, ExitStack() as stack:
+        for _ in range(15):
+            slow = stack.enter_context(connected(address))
+            slow.sendall(b"GET /hel")
+        wait_for_worker_threads(15)
+        started = monotonic()
+        assert (get(address), monotonic() - started < 1.0) == (200, True)
+
+
+def test_places_are_given_back() -> None:
+    """Many more requests than places are all answered, one after the other."""
+    with serving(connections=2, grace_s=PATIENCE_S) as address:
+        statuses = []
+        for _ in range(50):
+            statuses.append(get(address))
+            wait_for_worker_threads(0)
+    assert statuses == [200] * 50
+
+
+def test_no_thread_before_start() -> None:
+    """Making a server starts no thread, for privileges are dropped after that."""
+    before = threading.active_count()
+    server = Server(listen("127.0.0.1:0"), {})
+    assert before == threading.active_count()
+    server.stop()
+
+
+def test_stop() -> None:
+    """After stop the port is free for the next daemon."""
+    with serving() as address:
+        get(address)
+    listen(f"127.0.0.1:{address[1]}").close()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:0", "localhost:0", "[::1]:0", ":0", "[::]:0"]
+)
+def test_listen(address: str) -> None:
+    """IPv4, IPv6, names and the empty host, every interface, can be listened on."""
+    with listen(address) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_listen_everywhere() -> None:
+    """The empty host takes IPv4 and IPv6 clients."""
+    with listen(":0") as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=PATIENCE_S).close()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "9817",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:http",
+        "127.0.0.1:\N{ARABIC-INDIC DIGIT THREE}",
+        "::1:9817",
+        "[::1]",
+        "http://[::1]:9817",
+        "\udcff:1",
+    ],
+)
+def test_bad_address(address: str) -> None:
+    """What is no address is refused with a sentence that shows how to write one."""
+    with pytest.raises(ListenError) as caught:
+        listen(address)
+    assert str(caught.value) == (
+        f"{address!r} is no address to listen on: write 127.0.0.1:9817, [::1]:9817, "
+        "or :9817 for every interface."
+    )
+
+
+def test_port_in_use() -> None:
+    """A port in use is refused with a sentence that says what to do."""
+    with listen("127.0.0.1:0") as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ListenError) as caught:
+            listen(address)
+    assert str(caught.value) == (
+        f"Can't listen on {address}: "
+        "the port is in use; stop its user or choose another one."
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "cause"),
+    [
+        ("192.0.2.1:0", "this machine has no such address"),
+        ("a..b:0", "no such host"),
+        ("1.2.3.4.5:0", "no such host"),
+    ],
+)
+def test_foreign_address(address: str, cause: str) -> None:
+    """An address of another machine, or of none, is refused with its cause."""
+    with pytest.raises(ListenError) as caught:
+        listen(address)
+    assert str(caught.value) == f"Can't listen on {address}: {cause}."
+
+
+def pages(state: str = "running", *, ready: bool = True) -> dict[str, Response]:
+    """Return the answer of every page of the daemon."""
+    made = routes(
+        facts=lambda: Facts("0.1.0", "6.1.0-42-amd64", state),
+        metrics=lambda accept: (accept.encode(), "text/x"),
+        ready=lambda: ready,
+    )
+    return {path: route("a/b") for path, route in made.items()}
+
+
+def test_pages() -> None:
+    """Each page has its status."""
+    expected = {"/": 200, "/metrics": 200, "/-/healthy": 200, "/-/ready": 200}
+    assert expected == {path: page.status for path, page in pages().items()}
+
+
+def test_metrics_page() -> None:
+    """The metrics page passes Accept on and takes the content type it is given."""
+    assert pages()["/metrics"] == Response(HTTPStatus.OK, "text/x", b"a/b")
+
+
+def test_not_ready() -> None:
+    """Without readiness, /-/ready is 503 and /-/healthy stays 200."""
+    answers = pages(ready=False)
+    assert (answers["/-/ready"].status, answers["/-/healthy"].status) == (503, 200)
+
+
+def test_index() -> None:
+    """The first page names version, kernel and state and links to the others."""
+    body = pages()["/"].body.decode()
+    wanted = ["0.1.0", "6.1.0-42-amd64", "running"]
+    wanted += ['href="/metrics"', 'href="/-/healthy"', 'href="/-/ready"']
+    assert [text for text in wanted if text not in body] == []
+
+
+def test_index_escapes() -> None:
+    """Text from outside can't become markup, nor break the encoding."""
+    body = pages('<script>"\udcff')["/"].body
+    assert b"<dd>&lt;script&gt;&quot;\\udcff</dd>" in body
