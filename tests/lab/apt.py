@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from lab.release import Image, release_of, split_packages
 from lab.sources import codename, machine_sources, mirrors
@@ -59,8 +60,7 @@ class Apt:
         if self._run(command, stdout=sys.stderr).returncode == 0:
             self._updated.touch()
         elif not self._indexes() or not self.images():
-            message = "the package index of Debian's archive can't be read"
-            raise AptError(message)
+            raise AptError("the package index of Debian's archive can't be read")
 
     def index_age_seconds(self, *, now: float) -> float | None:
         """How old the package index is; None when there is none."""
@@ -96,8 +96,7 @@ class Apt:
         wanted = [f"{package}={version}" for package in packages]
         command = ["apt-get", "-q", "download", *wanted]
         if self._run(command, stdout=sys.stderr, cwd=into).returncode:
-            message = f"apt can't fetch {' '.join(wanted)}"
-            raise AptError(message)
+            raise AptError(f"apt can't fetch {' '.join(wanted)}")
 
     def _indexes(self) -> bool:
         return any((self.root / "lists").glob("*_Packages*"))
@@ -105,21 +104,20 @@ class Apt:
     def _query(self, *words: str) -> str:
         done = self._run(["apt-cache", *words], stdout=subprocess.PIPE)
         if done.returncode:
-            message = f"apt-cache {words[0]} failed"
-            raise AptError(message)
-        return str(done.stdout)
+            raise AptError(f"apt-cache {words[0]} failed")
+        return done.stdout
 
     def _run(
         self,
         command: Sequence[str],
         *,
-        stdout: object,
+        stdout: int | TextIO,
         cwd: Path | None = None,
-    ) -> "subprocess.CompletedProcess[str]":
+    ) -> subprocess.CompletedProcess[str]:
         tool, *words = command
         return subprocess.run(
             [tool, "-c", str(self._configuration), *words],
-            stdout=stdout,  # type: ignore[call-overload]
+            stdout=stdout,
             stdin=subprocess.DEVNULL,
             cwd=cwd,
             check=False,

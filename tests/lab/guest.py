@@ -97,15 +97,13 @@ def run_guest(  # noqa: PLR0913 - keywords with defaults, each one a QEMU settin
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        message = f"{path}: no such file or directory"
-        raise GuestError(message)
+        raise GuestError(f"{path}: no such file or directory")
     return path.resolve()
 
 
 def _check_virtme() -> None:
     if not (PYTHON.parent / "virtme-run").exists():
-        message = "virtme-ng isn't installed in .venv: run `make setup`"
-        raise GuestError(message)
+        raise GuestError("virtme-ng isn't installed in .venv: run `make setup`")
 
 
 def _attempt(
@@ -125,7 +123,7 @@ def _attempt(
             machine.stop()
         seconds = time.monotonic() - begin
         status, died = _judge(machine, timed_out=timed_out)
-        if died and (tail := machine.console_tail()).strip():
+        if died and (tail := machine.console_tail()):
             say(f"the last words on the console:\n{tail}")
         return GuestResult(status, machine.output, died, seconds)
 
@@ -180,8 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own words, and those behind `--`, which are QEMU's."""
+def split_at_dashes(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part our own words from those behind `--`, which are QEMU's."""
     if "--" not in words:
         return list(words), []
     at = list(words).index("--")
@@ -200,7 +198,7 @@ def _catch_signals(machine: Machine) -> None:
 
 def main() -> int:
     """Run the command line."""
-    ours, qemu_args = _split(sys.argv[1:])
+    ours, qemu_args = split_at_dashes(sys.argv[1:])
     args = _parser().parse_args(ours)
     try:
         result = run_guest(

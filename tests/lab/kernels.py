@@ -34,35 +34,35 @@ INDEX_LIFETIME_SECONDS = 7 * 24 * 3600
 
 
 class KernelError(Exception):
-    """This kernel can't be had; the message says why and what to do."""
+    """A kernel can't be had; the message says why and what to do."""
 
 
 class Cache:
     """A directory of unpacked kernels: RELEASE/boot/vmlinuz-RELEASE and modules."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, apt: Apt | None = None) -> None:
         """Use `directory`, making it when it isn't there."""
         self.directory = directory.resolve()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.apt = Apt(self.directory / "apt")
+        self.apt = apt or Apt(self.directory / "apt")
         self._memory = self.directory / "resolved.json"
 
     def image(self, release: str) -> Path | None:
-        """The vmlinuz of an exact release, when it is unpacked here."""
+        """Find the vmlinuz of an exact release, when it is unpacked here."""
         if not release or "/" in release:
             return None
         path = self.directory / release / "boot" / f"vmlinuz-{release}"
         return path if path.is_file() else None
 
     def get(self, wanted: str) -> Path:
-        """The vmlinuz of the newest kernel that fits, fetched if need be."""
+        """Find the vmlinuz of the newest kernel that fits; fetch it if need be."""
         if image := self.image(wanted):
             return image
         with self._locked():
             try:
                 release, path = self._fetch(wanted)
-            except (AptError, NoMirrorError) as error:
-                return self._remembered(wanted, str(error))
+            except (AptError, NoMirrorError, KernelError) as error:
+                return self._remembered(wanted, error)
             self._remember(wanted, release)
             return path
 
@@ -87,11 +87,10 @@ class Cache:
         images = self.apt.images()
         release = resolve(wanted, images)
         if release is None:
-            message = (
+            raise KernelError(
                 f"kernel {wanted!r} is no longer served by Debian, or never was; "
                 "`list` shows what there is"
             )
-            raise KernelError(message)
         return release, self.image(release) or self._unpack(images[release])
 
     def _unpack(self, image: Image) -> Path:
@@ -110,8 +109,9 @@ class Cache:
             (work / release).rename(self.directory / release)
         path = self.image(release)
         if path is None:
-            message = f"the packages of {release} hold no vmlinuz: Debian moved it again"
-            raise KernelError(message)
+            raise KernelError(
+                f"the packages of {release} hold no vmlinuz: Debian moved it again"
+            )
         return path
 
     def _refresh_index(self) -> bool:
@@ -128,12 +128,16 @@ class Cache:
             _say(f"going on with the old package index: {error}")
         return True
 
-    def _remembered(self, wanted: str, reason: str) -> Path:
+    def _remembered(self, wanted: str, reason: Exception) -> Path:
+        """Fall back to what WANTED meant the last time, when it is still here."""
         release = self._memories().get(wanted, "")
         image = self.image(release)
+        if image is None and isinstance(reason, KernelError):
+            raise reason
         if image is None:
-            message = f"kernel {wanted!r} isn't cached and can't be fetched: {reason}"
-            raise KernelError(message)
+            raise KernelError(
+                f"kernel {wanted!r} isn't cached and can't be fetched: {reason}"
+            )
         _say(f"{reason}; using {release}, which {wanted} meant the last time")
         return image
 
@@ -149,7 +153,9 @@ class Cache:
             memories = json.loads(self._memory.read_text())
         except (OSError, ValueError):
             return {}
-        return memories if isinstance(memories, dict) else {}
+        if not isinstance(memories, dict):
+            return {}
+        return {str(wanted): str(release) for wanted, release in memories.items()}
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -183,12 +189,11 @@ def arrange(root: Path, out: Path, release: str) -> None:
 
 
 def vmlinuz(kernel: str, *, cache: Path = DEFAULT_CACHE) -> Path:
-    """The boot image of KERNEL: a path, a series, a version or a release."""
+    """Find the boot image of KERNEL: a path, a series, a version or a release."""
     if "/" in kernel:
         path = Path(kernel).resolve()
         if not path.is_file():
-            message = f"{kernel}: no such kernel image"
-            raise KernelError(message)
+            raise KernelError(f"{kernel}: no such kernel image")
         return path
     return Cache(cache).get(kernel)
 
@@ -196,8 +201,7 @@ def vmlinuz(kernel: str, *, cache: Path = DEFAULT_CACHE) -> Path:
 def _run(*command: str) -> None:
     done = subprocess.run(command, check=False, stdout=sys.stderr)
     if done.returncode:
-        message = f"{' '.join(command)} failed with status {done.returncode}"
-        raise KernelError(message)
+        raise KernelError(f"{' '.join(command)} failed with status {done.returncode}")
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """One virtual machine: its command line, its process, its end."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -19,7 +20,7 @@ ADDRESS = "10.0.2.15"  # of the guest, in QEMU's user network
 
 # What the guest may write, in memory. QEMU's own choice of top-level directories
 # hides nothing: they are overlays of this machine's.
-WRITABLE = ("/etc", "/lib", "/home", "/opt", "/root", "/srv", "/usr", "/var", "/tmp")
+WRITABLE = ("/etc", "/lib", "/home", "/opt", "/root", "/srv", "/usr", "/var", "/tmp")  # noqa: S108
 
 INTERRUPT_GRACE_SECONDS = 20
 TERMINATE_GRACE_SECONDS = 5
@@ -40,7 +41,7 @@ class Boot:
     append: tuple[str, ...] = field(default=())  # kernel arguments
 
     def command(self, directory: Path) -> list[str]:
-        """The virtme-run command; `directory` is where status and console go."""
+        """Spell the virtme-run command; the status goes below `directory`."""
         words = [str(PYTHON), str(HERE / "virtme_run.py")]
         words += ["--name", "lab", "--script-sh", self._inner()]
         if self.shared:
@@ -50,21 +51,19 @@ class Boot:
         words += ["--kimg", str(self.vmlinuz), "--mods", "auto"]
         words += ["--disable-microvm", "--disable-kvm", "--force-9p"]
         words += ["--cpus", str(self.cpus), "--memory", self.memory]
-        for argument in ("console=ttyS1", *self.append):
+        for argument in self.append:
             words += ["--kopt", argument]
         return [*words, "--qemu-opts", *self._qemu_options(directory)]
 
     def _inner(self) -> str:
-        """The shell command that the guest's init runs."""
+        """Spell the shell command that the guest's init runs."""
         words = ["env"] + ([f"LAB_MAC={MAC}"] if self.port else [])
         words += ["bash", str(HERE / "guest_init.sh"), str(self.script.resolve())]
         return shlex.join(words)
 
     def _qemu_options(self, directory: Path) -> list[str]:
-        status, console = (_escaped(directory / name) for name in ("status", "console"))
-        words = ["-chardev", f"file,id=lab-console,path={console}"]
-        words += ["-serial", "chardev:lab-console"]
-        words += ["-chardev", f"file,id=lab-status,path={status}"]
+        status = _escaped(directory / "status")
+        words = ["-chardev", f"file,id=lab-status,path={status}"]
         words += ["-device", "virtserialport,name=lab.status,chardev=lab-status"]
         if self.port:
             forward = f"hostfwd=tcp:127.0.0.1:{self.port}-{ADDRESS}:{self.port}"
@@ -84,7 +83,7 @@ def writable_directories(repository: Path) -> Sequence[str]:
 
 
 def _escaped(path: Path) -> str:
-    """A path as QEMU's option syntax wants it: commas doubled."""
+    """Double the commas in a path, as QEMU's option syntax wants it."""
     return str(path).replace(",", ",,")
 
 
@@ -111,14 +110,18 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "TMPDIR": str(directory)},
+            env={
+                **os.environ,
+                "TMPDIR": str(directory),
+                "LAB_CONSOLE": str(directory / "console"),
+            },
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         stdout = self._process.stdout
-        assert stdout is not None  # noqa: S101 - it is a pipe
+        assert stdout is not None
         while chunk := os.read(stdout.fileno(), 65536):
             self._chunks.append(chunk)
             if self._on_output:
@@ -135,9 +138,11 @@ class Machine:
         return self._interrupted_at is not None
 
     def reports(self) -> list[str]:
-        """What the guest said apart from the script: `started`, `status N`."""
+        """Read what the guest said apart from the script: `started`, `status N`."""
         try:
-            return (self._directory / "status").read_text("ascii", "replace").split("\n")
+            return (
+                (self._directory / "status").read_text("ascii", "replace").split("\n")
+            )
         except FileNotFoundError:
             return []
 
@@ -154,14 +159,16 @@ class Machine:
                 return int(line.removeprefix("status "))
         return None
 
-    def console_tail(self, lines: int = 25) -> str:
-        """The last the kernel said, printable: it is the guest's text, not ours."""
+    def console_tail(self, lines: int = 45) -> str:
+        """Quote the last the kernel said, made printable: it is hostile text."""
         try:
             text = (self._directory / "console").read_text("ascii", "replace")
         except FileNotFoundError:
             return ""
-        clean = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
-        return "\n".join(line.rstrip("?") for line in clean.split("\n")[-lines:])
+        tail = [line.rstrip() for line in text.split("\n") if line.strip()][-lines:]
+        return "\n".join(
+            "".join(c if c.isprintable() else "?" for c in line) for line in tail
+        )
 
     def interrupt(self) -> None:
         """Ctrl-C for the script; the second time, or 20 s later, the end."""
@@ -171,7 +178,7 @@ class Machine:
         self._interrupted_at = time.monotonic()
         try:
             stdin = self._process.stdin
-            assert stdin is not None  # noqa: S101 - it is a pipe
+            assert stdin is not None
             stdin.write(b"\n")
             stdin.flush()
         except OSError:
@@ -189,19 +196,16 @@ class Machine:
         """End whatever still runs and collect the rest of the output."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
-            try:
-                self._process.wait(TERMINATE_GRACE_SECONDS)
+            # QEMU holds the pipe: its end of file says that QEMU is gone, too.
+            self._reader.join(TERMINATE_GRACE_SECONDS)
+            if not self._reader.is_alive():
                 break
-            except subprocess.TimeoutExpired:
-                continue
-        self._reader.join(TERMINATE_GRACE_SECONDS)
+        self._process.wait(TERMINATE_GRACE_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the whole session: virtme-run and QEMU."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def say(text: str) -> None:

@@ -29,10 +29,8 @@ class Image:
 
     def fits(self, wanted: str) -> bool:
         """Whether this is WANTED: a series, a version, or an exact release."""
-        return (
-            wanted in {self.release, self.upstream}
-            or bool(wanted)
-            and self.upstream.startswith(f"{wanted}.")
+        return wanted in {self.release, self.upstream} or (
+            bool(wanted) and self.upstream.startswith(f"{wanted}.")
         )
 
     @property
@@ -49,7 +47,7 @@ def split_packages(release: str) -> list[str]:
 
 
 def release_of(package: str) -> str | None:
-    """The release a package name stands for; None for meta packages and flavours."""
+    """Tell a package's kernel release; None for meta packages and flavours."""
     found = PACKAGE.fullmatch(package)
     if found is None or OTHER_FLAVOURS.search(package):
         return None
@@ -57,13 +55,13 @@ def release_of(package: str) -> str | None:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A sorting key that puts 6.12 behind 6.9."""
+    """Make a sorting key that puts 6.12 behind 6.9."""
     parts = re.findall(r"\d+|\D+", text)
     return [(0, int(x), "") if x.isdigit() else (1, 0, x) for x in parts]
 
 
 def resolve(wanted: str, images: Mapping[str, Image]) -> str | None:
-    """The release that WANTED means: the newest that fits, Debian 12's own first."""
+    """Choose what WANTED means: the newest that fits, Debian 12's own first."""
     if wanted in images:
         return wanted
     fitting = [image for image in images.values() if image.fits(wanted)]

@@ -33,7 +33,7 @@ class Mirrors:
     keyring: str
 
     def stanzas(self) -> str:
-        """An apt source list of every suite that has kernels, indexes only."""
+        """Write an apt source list of every suite that has kernels, indexes only."""
         archives = ((self.main, MAIN_SUITES), (self.security, SECURITY_SUITES))
         return "\n".join(
             f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\n"
@@ -44,7 +44,7 @@ class Mirrors:
 
 
 def parse_deb822(text: str) -> Iterator[Source]:
-    """Enabled binary sources of a `.sources` file."""
+    """Read the enabled binary sources of a `.sources` file."""
     for fields in _paragraphs(text):
         if "deb" not in fields.get("types", "").split():
             continue
@@ -93,17 +93,19 @@ def mirrors(sources: Iterator[Source], codename: str) -> Mirrors:
         elif re.fullmatch(rf"({own})(-security|/updates)", source.suite):
             security = security or source.uri
     if main is None:
-        message = f"no apt source for Debian {codename} under /etc/apt: kernels need one"
-        raise NoMirrorError(message)
+        raise NoMirrorError(
+            f"no apt source for Debian {codename} under /etc/apt: kernels need one"
+        )
     if keyring is None or not os.path.isfile(keyring):  # noqa: PTH113 - may be a key
         keyring = DEFAULT_KEYRING
     return Mirrors(main, security, keyring)
 
 
 def codename(*, os_release: Path = Path("/etc/os-release")) -> str:
-    """This machine's Debian release, `bookworm` for one."""
+    """Tell this machine's Debian release, `bookworm` for one."""
     found = re.search(r'(?m)^VERSION_CODENAME="?([\w-]+)', os_release.read_text())
     if found is None:
-        message = f"{os_release} has no VERSION_CODENAME: is this a Debian release?"
-        raise NoMirrorError(message)
+        raise NoMirrorError(
+            f"{os_release} has no VERSION_CODENAME: is this a Debian release?"
+        )
     return found[1]

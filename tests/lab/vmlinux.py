@@ -26,34 +26,39 @@ SIZE_TRAILER = 4  # the kernel's build appends the unpacked size to most formats
 
 
 class ImageError(Exception):
-    """This file is not a kernel image we can read; the message says why."""
+    """Not a kernel image we can read; the message says why."""
 
 
 def btf_of(vmlinuz: Path) -> bytes:
-    """The raw .BTF section of a kernel image, compressed or not."""
+    """Extract the raw .BTF section of a kernel image, compressed or not."""
     image = vmlinuz.read_bytes()
     try:
         elf = image if image.startswith(b"\x7fELF") else unpack(payload(image))
         return section(elf, b".BTF")
-    except (ImageError, struct.error, lzma.LZMAError, OSError, zlib.error) as error:
-        message = f"{vmlinuz}: {error}"
-        raise ImageError(message) from error
+    except (
+        ImageError,
+        struct.error,
+        lzma.LZMAError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        raise ImageError(f"{vmlinuz}: {error}") from error
 
 
 def payload(image: bytes) -> bytes:
-    """The compressed kernel inside a bzImage."""
+    """Cut the compressed kernel out of a bzImage."""
     if image[HEADER_MAGIC : HEADER_MAGIC + 4] != b"HdrS":
-        message = "not a Linux x86 boot image (no HdrS)"
-        raise ImageError(message)
+        raise ImageError("not a Linux x86 boot image (no HdrS)")
     (protocol,) = struct.unpack_from("<H", image, PROTOCOL_VERSION)
     if protocol < 0x208:
-        message = f"boot protocol {protocol:#x} is older than 2.08: no payload fields"
-        raise ImageError(message)
+        raise ImageError(
+            f"boot protocol {protocol:#x} is older than 2.08: no payload fields"
+        )
     offset, length = struct.unpack_from("<II", image, PAYLOAD_OFFSET)
     start = ((image[SETUP_SECTS] or 4) + 1) * 512 + offset
     if length == 0 or start + length > len(image):
-        message = "truncated: the payload ends behind the end of the file"
-        raise ImageError(message)
+        raise ImageError("truncated: the payload ends behind the end of the file")
     return image[start : start + length]
 
 
@@ -62,8 +67,7 @@ def unpack(packed: bytes) -> bytes:
     for magic, decompress in DECOMPRESSORS:
         if packed.startswith(magic):
             return decompress(packed)
-    message = f"unknown kernel compression, starts with {packed[:6].hex()}"
-    raise ImageError(message)
+    raise ImageError(f"unknown kernel compression, starts with {packed[:6].hex()}")
 
 
 def _gunzip(packed: bytes) -> bytes:
@@ -93,16 +97,14 @@ def _unlz4(packed: bytes) -> bytes:
 def _pipe(tool: str, packed: bytes) -> bytes:
     """Decompress with a command, for what Python 3.11 has no library."""
     if shutil.which(tool) is None:
-        message = f"compressed with {tool}: install the package {tool}"
-        raise ImageError(message)
+        raise ImageError(f"compressed with {tool}: install the package {tool}")
     command = [tool, "-dc"]
     done = subprocess.run(
         command, input=packed[:-SIZE_TRAILER], capture_output=True, check=False
     )
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
-        message = f"{tool} failed: {reason}"
-        raise ImageError(message)
+        raise ImageError(f"{tool} failed: {reason}")
     return done.stdout
 
 
@@ -117,18 +119,17 @@ DECOMPRESSORS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
 
 
 def section(elf: bytes, wanted: bytes) -> bytes:
-    """The contents of a section of a 64-bit little-endian ELF file, by name."""
+    """Find the contents of a section of a 64-bit little-endian ELF file."""
     if elf[:6] != b"\x7fELF\x02\x01":
-        message = "the unpacked kernel is not a 64-bit little-endian ELF file"
-        raise ImageError(message)
+        raise ImageError("the unpacked kernel is not a 64-bit little-endian ELF file")
     for name, offset, size in _sections(elf):
         if name == wanted:
             if offset + size > len(elf):
-                message = f"section {wanted.decode()} is truncated"
-                raise ImageError(message)
+                raise ImageError(f"section {wanted.decode()} is truncated")
             return elf[offset : offset + size]
-    message = f"no {wanted.decode()} section: built without CONFIG_DEBUG_INFO_BTF"
-    raise ImageError(message)
+    raise ImageError(
+        f"no {wanted.decode()} section: built without CONFIG_DEBUG_INFO_BTF"
+    )
 
 
 def _sections(elf: bytes) -> Iterator[tuple[bytes, int, int]]:
