@@ -1,0 +1,307 @@
+"""The metrics: all names and labels that others rely on, and right under hostility."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from observer.books import Books
+from observer.durations import BOUNDS, Durations
+from observer.labels import Labels
+from observer.metrics import About, Metrics, State
+from observer.record import (
+    Device,
+    Driver,
+    Inputs,
+    Judged,
+    Judgement,
+    Kind,
+    Loss,
+    LossStage,
+    Match,
+    Outcome,
+    Probe,
+    Probed,
+    ProbeResult,
+    Reason,
+    Source,
+    Task,
+)
+from observer.record import Path as ProbePath
+from observer.ring import Counters
+from observer.text import printable
+
+GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+TASK = Task(7, 7, "udevd", 0)
+ABOUT = About("0.1.0", "6.12.117+deb13", "linux-5.15", "D", 1795366000.5)
+IDLE = State(Counters(), 0, 0, {}, {})
+BUSY = State(
+    Counters(9, 1, 2, 11, 10, 3, 5, 4, 6),
+    received=20,
+    decoded=19,
+    attached={"pci_match_device": "fentry", "driver_probe_device": "kprobe"},
+    misses={"pci_match_device": 8},
+)
+
+
+def judged(
+    name: str = "e1000",
+    source: Source = Source.NONE,
+    judgement: Judgement = Judgement.AGREE,
+    kind: Kind | None = None,
+    reason: Reason | None = None,
+) -> Judged:
+    """Make a judged decision of a driver."""
+    inputs = Inputs(Device(0x8086, 0x100E, 0, 0, 0x20000), Driver(1, name, ()))
+    outcome = Outcome(source)
+    match = Match(1, TASK, "0000:00:02.0", False, inputs, outcome)
+    return Judged(match, judgement, None, kind, reason)
+
+
+def probed(
+    name: str = "e1000",
+    duration_ns: int = 2_000_000,
+    result: ProbeResult = ProbeResult.BOUND,
+    kind: Kind | None = None,
+) -> Probed:
+    """Make a probe by a driver."""
+    path = ProbePath.DIRECT
+    address = "0000:00:02.0"
+    probe = Probe(
+        1,
+        duration_ns,
+        TASK,
+        address,
+        1,
+        name,
+        True,
+        path,
+        result,
+        None,
+    )
+    return Probed(probe, kind)
+
+
+def made(
+    *observations: Judged | Probed | Loss, state: State = IDLE, drivers: int = 500
+) -> Metrics:
+    """Return metrics that have seen these observations."""
+    books = Books()
+    metrics = Metrics(books, lambda: state, ABOUT, drivers=drivers)
+    for observation in observations:
+        books(observation)
+        metrics(observation)
+    return metrics
+
+
+def text(metrics: Metrics) -> str:
+    """Return a scrape as text."""
+    return metrics.render("")[0].decode()
+
+
+def samples(metrics: Metrics, name: str) -> list[str]:
+    """Return the lines of one metric, without its prefix."""
+    start = f"pci_observer_{name}"
+    lines = [line for line in text(metrics).splitlines() if line.startswith(start)]
+    return [line.removeprefix("pci_observer_") for line in lines]
+
+
+def eventful() -> Metrics:
+    """Return metrics in which every family has samples."""
+    return made(
+        judged(),
+        judged(source=Source.STATIC),
+        judged("vfio-pci", Source.OVERRIDE, Judgement.DIVERGE, Kind.DIFFERENT_SOURCE),
+        judged(judgement=Judgement.INDETERMINATE, reason=Reason.DYNIDS_CHANGED),
+        probed(),
+        probed("ahci", 40_000_000_000, ProbeResult.REFUSED),
+        probed("nvme", kind=Kind.PROBE_WITHOUT_MATCH),
+        Loss(0, 1, LossStage.DECODE, 1),
+        state=BUSY,
+    )
+
+
+def test_golden() -> None:
+    """The whole text is as recorded; UPDATE_GOLDEN=1 records it anew."""
+    lines = text(eventful()).splitlines(keepends=True)
+    actual = "".join(line for line in lines if "process_" not in line)
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(actual, encoding="utf-8")
+    assert GOLDEN.read_text(encoding="utf-8") == actual
+
+
+@pytest.mark.parametrize("metrics", [made(), eventful()], ids=["idle", "eventful"])
+def test_promtool(metrics: Metrics) -> None:
+    """Prometheus' own linter has nothing to say, process metrics included."""
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        check=False,
+        input=metrics.render("")[0],
+        capture_output=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_first_scrape() -> None:
+    """All fixed label sets are there at 0 before anything was observed."""
+    fixed = [f'judgements_total{{judgement="{word}"}} 0.0' for word in Judgement]
+    fixed += [f'indeterminate_total{{reason="{word}"}} 0.0' for word in Reason]
+    fixed += [f'events_lost_total{{stage="{word}"}} 0.0' for word in LossStage]
+    stages = ("emitted", "received", "decoded")
+    fixed += [f'events_total{{stage="{stage}"}} 0.0' for stage in stages]
+    hooks = (
+        "pci_match_device",
+        "driver_probe_device",
+        "__driver_probe_device",
+        "pci_unregister_driver",
+    )
+    fixed += [f'probe_misses_total{{hook="{hook}"}} 0.0' for hook in hooks]
+    fixed += [
+        f'hook_attached{{hook="{hook}",method="{method}"}} 0.0'
+        for hook in hooks
+        for method in ("fentry", "kprobe")
+    ]
+    lines = text(made()).splitlines()
+    assert [line for line in fixed if f"pci_observer_{line}" not in lines] == []
+
+
+def test_process() -> None:
+    """The daemon's own memory is exported."""
+    assert "\nprocess_resident_memory_bytes " in text(made())
+
+
+def test_no_created() -> None:
+    """No series doubles another one as its time of creation."""
+    assert "_created" not in text(eventful())
+
+
+def test_openmetrics() -> None:
+    """A client that asks for OpenMetrics gets it, and is told so."""
+    body, content_type = made().render(OPENMETRICS)
+    assert (
+        body.endswith(b"# EOF\n"),
+        content_type.startswith("application/openmetrics-text; version=1.0.0"),
+    ) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "application/openmetrics-text;version=x"]
+)
+def test_plain_text(accept: str) -> None:
+    """Everybody else gets the plain text format, garbage included."""
+    assert made().render(accept)[1] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_hostile_name(accept: str) -> None:
+    """A driver's name can neither break a line nor the encoding."""
+    metrics = made(judged('a"\n\x1b[31m\udcff\\b'))
+    expected = rb'{driver="a\"\\n\\x1b[31m\\udcff\\\\b",result="none"} 1.0'
+    assert expected in metrics.render(accept)[0]
+
+
+def test_too_many_drivers() -> None:
+    """Drivers beyond the limit are added up as other, the first ones stay."""
+    metrics = made(judged("a"), judged("b"), judged("c"), judged("a"), drivers=1)
+    expected = [
+        'match_decisions_total{driver="a",result="none"} 2.0',
+        'match_decisions_total{driver="other",result="none"} 2.0',
+    ]
+    assert expected == samples(metrics, "match_decisions_total")
+
+
+def test_too_many_drivers_are_counted() -> None:
+    """Each driver without a label of its own is counted once, by all its scrapes."""
+    metrics = made(judged("a"), judged("b"), judged("c"), probed("c"), drivers=1)
+    text(metrics)
+    expected = ["label_sets_dropped_total 2.0"]
+    assert expected == samples(metrics, "label_sets_dropped_total")
+
+
+def test_too_many_histograms() -> None:
+    """The durations of drivers beyond the limit are added up, too."""
+    metrics = made(probed("a"), probed("b"), probed("c", 10**9), drivers=1)
+    sums = [line for line in samples(metrics, "probe_duration") if "_sum" in line]
+    expected = [
+        'probe_duration_seconds_sum{driver="a"} 0.002',
+        'probe_duration_seconds_sum{driver="other"} 1.002',
+    ]
+    assert expected == sums
+
+
+def test_labels_keep() -> None:
+    """A name's label does not depend on what was seen after it."""
+    labels = Labels(2)
+    seen = [labels.of(name) for name in ("a", "b", "c", "a", "b")]
+    assert seen == ["a", "b", "other", "a", "b"]
+
+
+def test_buckets() -> None:
+    """A duration is in the bucket whose bound it does not exceed."""
+    durations = Durations()
+    for duration_ns in (0, 1_000_000, 1_000_001, 30_000_000_000, 30_000_000_001):
+        durations(probed("a", duration_ns))
+    counts = durations.histograms()["a"].counts
+    assert counts == (2, 1, 0, 0, 0, 0, 0, 0, 1, 1)
+
+
+def test_few_buckets() -> None:
+    """A histogram has ten buckets at most, the infinite one included."""
+    assert len(BOUNDS) + 1 == 10
+
+
+def test_conservation() -> None:
+    """At rest, emitted = lost + agree + diverge + indeterminate."""
+    metrics = made(
+        judged(),
+        judged(judgement=Judgement.DIVERGE, kind=Kind.DIFFERENT_ENTRY),
+        Loss(0, 1, LossStage.RESERVE, 1),
+        state=IDLE._replace(counters=Counters(emitted=3, lost_reserve=1)),
+    )
+    value = {
+        line.split()[0]: float(line.split()[1])
+        for name in ("events", "judgements")
+        for line in samples(metrics, name)
+    }
+    lost = sum(
+        value[f'events_lost_total{{stage="{stage}"}}']
+        for stage in ("reserve", "decode", "queue")
+    )
+    judgements = sum(value[key] for key in value if key.startswith("judgements"))
+    assert value['events_total{stage="emitted"}'] == lost + judgements
+
+
+def test_scrape_during_updates() -> None:
+    """A scrape works while the main loop meets new drivers."""
+    books = Books()
+    metrics = Metrics(books, lambda: IDLE, ABOUT)
+    stop = threading.Event()
+
+    def scrape() -> None:
+        for _ in range(10):
+            metrics.render("")
+        stop.set()
+
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    deadline = monotonic() + 30
+    count = 0
+    while not stop.is_set() and monotonic() < deadline:
+        count += 1
+        books(judged(f"driver{count % 2000}"))
+        metrics(probed(f"driver{count % 2000}"))
+    scraper.join(10)
+    assert stop.is_set()
+
+
+def test_printable() -> None:
+    """Text that can be printed stays, and no two texts are spelled the same."""
+    spelled = [printable(each) for each in ("e1000-µ", "\x1b", r"\x1b", "\n", "\udcff")]
+    assert spelled == ["e1000-µ", r"\x1b", r"\\x1b", r"\n", r"\udcff"]
