@@ -128,6 +128,13 @@ def test_other_methods(method: str) -> None:
     assert (status(answer), b"Allow: GET, HEAD" in answer) == (405, True)
 
 
+def test_unread_body() -> None:
+    """A long body that nobody reads does not destroy the answer."""
+    with serving() as address:
+        answer = exchange(address, b"POST / HTTP/1.1\r\n\r\n" + b"x" * (1 << 20))
+    assert status(answer) == 405
+
+
 def test_unknown_path() -> None:
     """A path without a route gets 404."""
     with serving() as address:
