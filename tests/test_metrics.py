@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 from pathlib import Path
-from time import monotonic
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -35,6 +34,9 @@ from observer.record import (
 from observer.record import Path as ProbePath
 from observer.ring import Counters
 from observer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -278,27 +280,31 @@ def test_conservation() -> None:
     assert value['events_total{stage="emitted"}'] == lost + judgements
 
 
-def test_scrape_during_updates() -> None:
-    """A scrape works while the main loop meets new drivers."""
+class Restless(str):
+    """A name; when a scrape spells it, the main loop meets another driver."""
+
+    __slots__ = ("meet",)
+    meet: Callable[[], None]
+
+    def isprintable(self) -> bool:
+        """Interrupt the scrape."""
+        self.meet()
+        return True
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [judged, probed, lambda name: probed(name, kind=Kind.PROBE_WITHOUT_MATCH)],
+    ids=["decision", "probe", "divergence"],
+)
+def test_scrape_during_update(observed: Callable[[str], Judged | Probed]) -> None:
+    """A scrape is not disturbed when the main loop meets a driver meanwhile."""
     books = Books()
     metrics = Metrics(books, lambda: IDLE, ABOUT)
-    stop = threading.Event()
-
-    def scrape() -> None:
-        for _ in range(10):
-            metrics.render("")
-        stop.set()
-
-    scraper = threading.Thread(target=scrape)
-    scraper.start()
-    deadline = monotonic() + 30
-    count = 0
-    while not stop.is_set() and monotonic() < deadline:
-        count += 1
-        books(judged(f"driver{count % 2000}"))
-        metrics(probed(f"driver{count % 2000}"))
-    scraper.join(10)
-    assert stop.is_set()
+    name = Restless("first")
+    name.meet = lambda: books(observed("second"))
+    books(observed(name))
+    assert 'driver="first"' in text(metrics)
 
 
 def test_printable() -> None:

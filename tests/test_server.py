@@ -131,7 +131,7 @@ def test_other_methods(method: str) -> None:
 def test_unread_body() -> None:
     """A long body that nobody reads does not destroy the answer."""
     with serving() as address:
-        answer = exchange(address, b"POST / HTTP/1.1\r\n\r\n" + b"x" * (1 << 20))
+        answer = exchange(address, b"POST / HTTP/1.1\r\n\r\n" + b"x" * (32 << 20))
     assert status(answer) == 405
 
 
@@ -260,6 +260,7 @@ def test_places_are_given_back() -> None:
 
 def test_no_thread_before_start() -> None:
     """Making a server starts no thread, for privileges are dropped after that."""
+    wait_for_worker_threads(0)  # of other tests
     before = threading.active_count()
     server = Server(listen("127.0.0.1:0"), {})
     assert before == threading.active_count()
