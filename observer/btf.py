@@ -21,7 +21,6 @@ _BIG_ENDIAN: Final = b"\xeb\x9f"
 # magic, version, flags, hdr_len, type_off, type_len, str_off, str_len
 _HEADER: Final = struct.Struct("<HBBIIIII")
 _TYPE: Final = struct.Struct("<III")  # name_off, info, size or type
-_MEMBER: Final = struct.Struct("<III")  # name_off, type, offset
 _WORD: Final = struct.Struct("<I")
 
 _INT: Final = 1
@@ -172,14 +171,16 @@ class Btf:
         return None
 
     def _find(self, struct: str, path: tuple[str, ...]) -> Member | None:
-        type_id, bits = self.struct(struct), 0
-        found = None
+        type_id = self.struct(struct)
+        if type_id is None:
+            return None
+        found = Member(type_id, 0, 0)
         for name in path:
-            found = None if type_id is None else self.member(type_id, name)
-            if found is None:
+            inner = self.member(self._resolve(found.type_id), name)
+            if inner is None:
                 return None
-            type_id, bits = self._resolve(found.type_id), bits + found.bit_offset
-        return found and found._replace(bit_offset=bits)
+            found = inner._replace(bit_offset=found.bit_offset + inner.bit_offset)
+        return found
 
     def _members(self, type_id: int, base: int) -> Iterator[tuple[int, Member]]:
         """Yield name offset and member of an aggregate that begins at bit `base`."""
@@ -187,9 +188,8 @@ class Btf:
         if outer.kind not in _AGGREGATES:
             return
         for at in range(outer.body, outer.body + outer.elements * 12, 12):
-            name_offset, member_type, bits = _MEMBER.unpack_from(self._data, at)
-            width = bits >> 24 if outer.kind_flag else 0
-            bits = bits & 0xFFFFFF if outer.kind_flag else bits
+            name_offset, member_type, bits = struct.unpack_from("<III", self._data, at)
+            width, bits = divmod(bits, 1 << 24) if outer.kind_flag else (0, bits)
             yield name_offset, Member(member_type, base + bits, width)
 
     def _type(self, type_id: int) -> _Type:

@@ -126,7 +126,7 @@ def layout_of(btf: Btf) -> Layout:
     match_args = _match_args(btf)
     features = _features(btf) | _KNOWN_ARGS[match_args]
     return Layout(
-        name=_NAMES.get(features) or "other:" + "+".join(sorted(features)),
+        name=_name(features),
         semantics=_semantics(features),
         match_args=match_args,
         override_field=_override_field(features),
@@ -158,6 +158,11 @@ def _features(btf: Btf) -> frozenset[str]:
         _DEVICE: ("device", "driver_override"),
     }
     return frozenset(name for name, path in optional.items() if btf.has_member(*path))
+
+
+def _name(features: frozenset[str]) -> str:
+    mixture = "+".join(sorted(features)) or "none"
+    return _NAMES.get(features, f"other:{mixture}")
 
 
 def _semantics(features: frozenset[str]) -> str:
@@ -196,9 +201,8 @@ def _new_id_rules(btf: Btf, features: frozenset[str]) -> str:
 
 def _constants(btf: Btf, features: frozenset[str], match_args: int) -> dict[str, int]:
     """List all the BPF programs want, without what this kernel doesn't have."""
-    constants = {name: _offset(btf, *path) for name, path in _OFFSETS.items()}
-    constants["MATCH_ARGS"] = match_args
-    constants["ID_SIZE"] = _size(btf, "pci_device_id")
+    constants = {"MATCH_ARGS": match_args, "ID_SIZE": _size(btf, "pci_device_id")}
+    constants |= {name: _offset(btf, *path) for name, path in _OFFSETS.items()}
     if _ONLY in features:
         constants["ID_OVERRIDE_ONLY"] = _offset(btf, "pci_device_id", "override_only")
     if _PCI in features:
