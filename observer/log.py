@@ -1,0 +1,211 @@
+"""The log: for a person on a terminal, else one JSON object a line.
+
+Whatever comes from outside, names and comms above all, is spelled so that it can
+neither forge a line nor speak to a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, TextIO
+
+import structlog
+from structlog.processors import ExceptionRenderer
+
+from observer import log_fields
+from observer.pace import Pace
+from observer.record import (
+    Driver,
+    Judged,
+    Judgement,
+    Loss,
+    Probed,
+    Source,
+    Unregister,
+)
+from observer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import (
+        EventDict,
+        ExcInfo,
+        FilteringBoundLogger,
+        Processor,
+        WrappedLogger,
+    )
+
+    from observer.record import Inputs, Observation
+
+DECISIONS = 50  # lines a second
+LOSSES = 5
+
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+def configure(
+    stream: TextIO | None = None,
+    level: str = "info",
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> FilteringBoundLogger:
+    """Return a logger to `stream`, by default stderr, from `level` on."""
+    stream = stream or sys.stderr
+    processors = _for_terminal(environ) if stream.isatty() else _for_machine()
+    if _is_journal(stream, environ):
+        processors.append(_prefix)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        context_class=dict,
+    ).bind()
+    return logger
+
+
+class LogSink:
+    """One warning for each divergence, never held back; less for the rest."""
+
+    def __init__(self, log: FilteringBoundLogger, why: Callable[[Inputs], str]) -> None:
+        """Log to `log`; `why` explains the model's answer in one sentence."""
+        self._log = log
+        self._why = why
+        self._pace = Pace(DECISIONS)
+        self._loss_pace = Pace(LOSSES)
+        self._debug = log.is_enabled_for(logging.DEBUG)
+
+    def __call__(self, observation: Observation) -> None:
+        """Write at most one line, and one about lines that were held back."""
+        if isinstance(observation, Judged):
+            self._judged(observation)
+        elif isinstance(observation, Probed):
+            self._probed(observation)
+        elif isinstance(observation, Loss):
+            self._lost(observation)
+        elif self._debug:
+            self._registration(observation)
+
+    def flush(self) -> None:
+        """Tell what was held back; to be called before the end."""
+        if lines := self._pace.take_held_back():
+            self._log.info("lines held back", lines=lines)
+        if events := self._loss_pace.take_held_back():
+            self._log.warning("losses held back", events=events)
+
+    def _judged(self, judged: Judged) -> None:
+        match = judged.match
+        if judged.judgement is Judgement.DIVERGE:
+            why = self._why(match.inputs)
+            fields = log_fields.divergence_fields(judged)
+            self._log.warning("divergence", why=why, **fields)
+        elif judged.judgement is Judgement.INDETERMINATE:
+            if self._admits(match.ktime_ns):
+                fields = log_fields.match_fields(match)
+                self._log.info("indeterminate", reason=judged.reason, **fields)
+        elif match.outcome.match is not Source.NONE:
+            if self._admits(match.ktime_ns):
+                self._log.info("match", **log_fields.match_fields(match))
+        elif self._debug:
+            self._log.debug("no match", **log_fields.match_fields(match))
+
+    def _probed(self, probed: Probed) -> None:
+        probe = probed.probe
+        if probed.kind is not None:
+            fields = log_fields.probe_fields(probe)
+            self._log.warning("divergence", kind=probed.kind, **fields)
+        elif self._admits(probe.ktime_ns):
+            self._log.info("probe", **log_fields.probe_fields(probe))
+
+    def _lost(self, loss: Loss) -> None:
+        if self._loss_pace.admits(loss.ktime_ns, loss.count):
+            self.flush()
+            self._log.warning("loss", **log_fields.loss_fields(loss))
+
+    def _registration(self, observation: Driver | Unregister) -> None:
+        if isinstance(observation, Driver):
+            size = len(observation.id_table or ())
+            self._log.debug("driver", driver=observation.name, id_table_size=size)
+        else:
+            self._log.debug("unregister", driver=observation.name)
+
+    def _admits(self, ktime_ns: int) -> bool:
+        admitted = self._pace.admits(ktime_ns)
+        if admitted:
+            self.flush()
+        return admitted
+
+
+def _for_machine() -> list[Processor]:
+    transform = structlog.tracebacks.ExceptionDictTransformer(
+        show_locals=False, use_rich=False
+    )
+    return [
+        *_stamped(),
+        ExceptionRenderer(transform),
+        _spell,
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _for_terminal(environ: Mapping[str, str]) -> list[Processor]:
+    colors = "NO_COLOR" not in environ and environ.get("TERM") != "dumb"
+    renderer = structlog.dev.ConsoleRenderer(
+        pad_event_to=14,
+        colors=colors,
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+    return [*_stamped(), ExceptionRenderer(_traceback_lines), _spell, _indent, renderer]
+
+
+def _stamped() -> list[Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _traceback_lines(exc_info: ExcInfo) -> list[str]:
+    return "".join(traceback.format_exception(*exc_info)).split("\n")
+
+
+def _indent(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep a traceback's lines from looking like lines of the log."""
+    if lines := event.get("exception"):
+        event["exception"] = "\n".join(f"    {line}" for line in lines).rstrip()
+    return event
+
+
+def _spell(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Make all text printable, and begin with what each line has."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event")}
+    return {key: _spelled(value) for key, value in (first | dict(event)).items()}
+
+
+def _spelled(value: object) -> object:
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, dict):
+        return {printable(str(key)): _spelled(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(each) for each in value]
+    return printable(str(value))
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether systemd reads the stream, as JOURNAL_STREAM says."""
+    try:
+        status = os.fstat(stream.fileno())
+    except OSError:  # no file behind it
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _prefix(_logger: WrappedLogger, method: str, line: EventDict | str) -> str:
+    """Begin the line with its priority, as sd-daemon(3) has it."""
+    level = "error" if method == "exception" else method
+    return f"<{_PRIORITIES.get(level, 6)}>{line}"
