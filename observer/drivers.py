@@ -52,10 +52,14 @@ class Drivers:
         pieces = self._pieces.setdefault(piece.number, {})
         pieces[piece.first] = piece
         driver = _assembled(piece, pieces)
-        self._drivers[piece.number] = driver
+        self.learn(driver)
         if driver.table_state is _COMPLETE:
             del self._pieces[piece.number]
         return None if driver.table_state is _UNKNOWN or driver == known else driver
+
+    def learn(self, driver: Driver) -> None:
+        """Know `driver` from now on."""
+        self._drivers[driver.number] = driver
 
     def find(self, number: int, name: str) -> Driver:
         """Return the driver with this number, as far as it is known.
