@@ -96,7 +96,8 @@ class Pipeline:
         ):
             return None
         since_ns = probe.ktime_ns - probe.duration_ns
-        if self._matched[probe.driver].get(probe.address, -1) >= since_ns:
+        matched = self._matched.get(probe.driver, {})
+        if matched.get(probe.address, -1) >= since_ns:
             return None
         if any(
             loss.since_ns <= probe.ktime_ns and since_ns <= loss.ktime_ns
