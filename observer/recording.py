@@ -1,0 +1,233 @@
+"""Recordings: decisions in a file, for replay, bug reports and tests.
+
+JSON Lines in ASCII, compressed where the name ends in .gz or .xz; the shape stands in
+contracts.md.  Kernel addresses never get into one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import zlib
+from contextlib import contextmanager
+from itertools import count
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self, cast
+
+from observer.drivers import Drivers
+from observer.fields import FieldError, Fields
+from observer.notation import read_record, record_object
+from observer.record import Driver, Id, Match, Record, Unregister
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+FORMAT = "pci-observer-recording"
+VERSION = 1
+MAX_VERSION = 0xFFFFFFFF
+BATCH = 256  # lines between two flushes
+
+KERNEL_POINTERS = 0xFFFF800000000000  # and all above, on x86-64
+HIDDEN_POINTERS = 0xFFFF000000000000  # in no kernel's use
+
+
+class RecordingError(ValueError):
+    """A file is no recording we can read; the message names file, line and field."""
+
+
+class Header(NamedTuple):
+    """Where a recording comes from."""
+
+    release: str  # of the kernel, as uname has it
+    machine: str
+    layout: dict[str, object]
+    semantics: str  # slug
+
+
+def hide_pointers(ids: tuple[Id, ...]) -> tuple[Id, ...]:
+    """Replace kernel pointers in driver_data by numbers; equal ones stay equal."""
+    numbers = count(1)
+    hidden: dict[int, int] = {}
+    for entry in ids:
+        if entry.driver_data >= KERNEL_POINTERS and entry.driver_data not in hidden:
+            hidden[entry.driver_data] = HIDDEN_POINTERS + next(numbers)
+    if not hidden:
+        return ids
+    return tuple(
+        entry._replace(driver_data=hidden.get(entry.driver_data, entry.driver_data))
+        for entry in ids
+    )
+
+
+class Writer:
+    """Writes one recording; a context manager, to be closed."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Create the file, or empty it; nothing gets there before a flush.
+
+        Raises OSError, as all methods do.
+        """
+        self._file = _open(path, "w")
+        self._drivers = Drivers()  # as the reader will know them
+        self._lines: list[str] = []
+        self._append(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "kernel": {"release": header.release, "machine": header.machine},
+                "layout": header.layout,
+                "semantics": header.semantics,
+            }
+        )
+
+    def write(self, record: Record) -> None:
+        """Add a record, and before it the driver of a match unless it stands there."""
+        if isinstance(record, Match):
+            driver = record.inputs.driver
+            if driver != self._drivers.find(driver.number, driver.name):
+                self.write(driver)
+        elif isinstance(record, Driver):
+            self._drivers.learn(record)
+        elif isinstance(record, Unregister):
+            self._drivers.forget(record.driver)
+        self._append(record_object(_without_pointers(record)))
+
+    def flush(self) -> None:
+        """Give all lines to the operating system; .xz keeps some until the end."""
+        lines, self._lines = self._lines, []
+        self._file.write("".join(lines).encode("ascii"))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is left and close the file; once more does nothing."""
+        if not self._file.closed:
+            try:
+                self.flush()
+            finally:
+                self._file.close()
+
+    def _append(self, line: dict[str, object]) -> None:
+        self._lines.append(json.dumps(line, separators=(",", ":")) + "\n")
+        if len(self._lines) >= BATCH:
+            self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Recording:
+    """A recording to read: a header, and records to iterate over once.
+
+    After that `truncated` tells whether the end of the file is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the header. Raises RecordingError, or OSError."""
+        self._path = path
+        self._file = _open(path, "r")
+        self._lines = enumerate(self._objects(), 1)
+        self.truncated = False
+        try:
+            self.header = self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records. Raises RecordingError at a line that is none."""
+        drivers = Drivers()
+        for number, value in self._lines:
+            with self._blaming(number):
+                record = read_record(Fields(value), drivers)
+            if record is not None:
+                yield record
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read_header(self) -> Header:
+        with self._blaming(1):
+            _, value = next(self._lines, (1, {}))
+            fields = Fields(value)
+            if fields.value("format") != FORMAT:
+                raise FieldError(f"format: not {FORMAT}")
+            if fields.integer("version", MAX_VERSION) > VERSION:
+                raise FieldError(f"version: newer than {VERSION}, this program's")
+            kernel = fields.nested("kernel")
+            return Header(
+                kernel.text("release"),
+                kernel.text("machine"),
+                fields.nested("layout").all,
+                fields.text("semantics"),
+            )
+
+    def _objects(self) -> Iterator[object]:
+        """Yield the JSON value of each line; a line that is cut short ends it all."""
+        for number, line in enumerate(self._raw_lines(), 1):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                if line.endswith(b"\n"):
+                    raise self._error(number, "not JSON") from None
+                self.truncated = True
+            else:
+                yield value
+
+    def _raw_lines(self) -> Iterator[bytes]:
+        try:
+            yield from self._file
+        except EOFError:  # of a compressed stream without its end
+            self.truncated = True
+        except (gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+            raise RecordingError(f"{self._path}: {error}") from None
+
+    @contextmanager
+    def _blaming(self, number: int) -> Iterator[None]:
+        """Turn a FieldError into a RecordingError that names file and line."""
+        try:
+            yield
+        except FieldError as error:
+            raise self._error(number, str(error)) from None
+
+    def _error(self, number: int, problem: str) -> RecordingError:
+        return RecordingError(f"{self._path}: line {number}: {problem}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _without_pointers(record: Record) -> Record:
+    if isinstance(record, Driver) and record.id_table:
+        return record._replace(id_table=hide_pointers(record.id_table))
+    if isinstance(record, Match) and record.inputs.dynids:
+        dynids = hide_pointers(record.inputs.dynids)
+        return record._replace(inputs=record.inputs._replace(dynids=dynids))
+    return record
+
+
+def _open(path: Path, mode: Literal["r", "w"]) -> IO[bytes]:
+    """Open a file as its name says; reading ends with EOFError where it is cut."""
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(path, f"{mode}b"))
+    if path.suffix == ".xz":
+        return cast("IO[bytes]", lzma.open(path, f"{mode}b"))
+    return cast("IO[bytes]", path.open(f"{mode}b"))
