@@ -205,7 +205,7 @@ def test_device_sets_are_pairs_of_option_and_value(name: str) -> None:
     """QEMU's options here all take one value, without blanks to be split at."""
     words = devices.SETS[name]
 
-    assert {"-device", "-audiodev"} >= set(words[::2])
+    assert {"-device", "-audiodev", "-netdev"} >= set(words[::2])
     assert [] == [word for word in words if " " in word or word == ""]
 
 

@@ -21,6 +21,18 @@ def _devices(*names: str, bus: str = "") -> tuple[str, ...]:
     return tuple(word for name in names for word in ("-device", f"{name}{suffix}"))
 
 
+def _cards(*names: str, bus: str = "") -> tuple[str, ...]:
+    """Network cards, each with a network of its own: QEMU warns of those without."""
+    return tuple(
+        word
+        for name in names
+        for word in (
+            *("-netdev", f"user,id=of-{name},restrict=on"),
+            *_devices(f"{name},netdev=of-{name}", bus=bus),
+        )
+    )
+
+
 # Two devices that no driver of Debian's kernels claims: the ones to bind at will.
 DRIVERLESS: Final = _devices("edu", "pci-testdev")
 
@@ -28,10 +40,13 @@ DRIVERLESS: Final = _devices("edu", "pci-testdev")
 ASSORTED: Final = (
     *("-audiodev", "none,id=silent"),
     *DRIVERLESS,
-    *_devices("e1000", "e1000e", "virtio-rng-pci", "qemu-xhci", "nvme,serial=lab0"),
+    *_cards("e1000", "e1000e"),
+    *_devices("virtio-rng-pci", "qemu-xhci", "nvme,serial=lab0"),
     *_BRIDGE,
-    *_devices("rtl8139", "pcnet", "i82559er", "intel-hda", bus="lab1"),
-    *_devices("i6300esb", "sdhci-pci", "usb-ehci", "pci-serial", bus="lab1"),
+    *_cards("rtl8139", "pcnet", "i82559er", bus="lab1"),
+    *_devices(
+        "intel-hda", "i6300esb", "sdhci-pci", "usb-ehci", "pci-serial", bus="lab1"
+    ),
     *_devices("AC97,audiodev=silent", bus="lab1"),
 )
 

@@ -3,11 +3,11 @@
 #
 # Runs SCRIPT in a process group of its own. One line on stdin is Ctrl-C: the group
 # gets SIGINT. `set -m` matters: without job control bash makes background jobs
-# ignore SIGINT. The port lab.status tells the host apart what the guest died of:
-# a guest that is gone without having said "status N" was not ended by its script.
+# ignore SIGINT; only while the job starts, else bash tells how it ended.
+# The port lab.status lets the host tell a script that failed from a guest that died:
+# that one never says "status N".
 #
 # LAB_MAC   hardware address of the network card to set up, if any
-set -m
 
 script=$1
 repository=$(cd "$(dirname "$0")/../.." && pwd)
@@ -46,12 +46,14 @@ export HOME=/root
 cd "$repository" || exit
 report started
 
+set -m
 if [ -x "$script" ]; then
     "$script" < /dev/null &
 else
     bash "$script" < /dev/null &
 fi
 job=$!
+set +m
 { read -r _ && kill -INT -- "-$job"; } 2> /dev/null <&0 &
 wait "$job"
 status=$?

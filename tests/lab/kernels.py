@@ -79,7 +79,7 @@ class Cache:
         except (AptError, KernelError):
             if fresh:
                 raise
-        _say("the package index is from an earlier day, reading it again")
+        _say("not in the package index at hand, reading it again")
         self.apt.update()
         return self._fetch_indexed(wanted)
 
