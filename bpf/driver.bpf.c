@@ -24,59 +24,56 @@ static __always_inline struct registration *registration_of(u64 drv)
 	return registrations.lookup(&drv);
 }
 
-/* Fills r->entries from the table's entry first on; returns enum rec_end. */
-static __always_inline u8 fill_entries(struct rec_driver *r, u64 id_table)
-{
-	u16 i;
-
-	r->count = 0;
-	if (!id_table)
-		return REC_END_NULL;
-	for (i = 0; i < REC_ENTRIES; i++) {
-		struct rec_entry *e = &r->entries[i];
-
-		/* struct pci_device_id up to ID_SIZE; hooks.py checks that. */
-		e->override_only = 0;
-		if (bpf_probe_read_kernel(e, ID_SIZE,
-					  (void *)(id_table + i * ID_SIZE)))
-			return REC_END_FAULT;
-		if (!(e->id.vendor | e->id.subvendor | e->id.class_mask))
-			return REC_END_SENTINEL;
-		r->count = i + 1;
-	}
-	return REC_END_MORE;
-}
-
 /*
- * If the ring is full in the middle, r->end stays REC_END_MORE and the whole
- * table comes again with the next match of this driver.
+ * Sends the table in pieces. If the ring is full in the middle, r->end stays
+ * REC_END_MORE and the whole table comes again with the next match.
+ *
+ * The verifier walks all 2,048 entries. What a path leaves behind is stored in
+ * the record and read again, so that paths merge after each piece.
  */
 static __always_inline void announce(struct registration *r, u64 drv)
 {
 	u64 id_table = r->id_table, name = read_pointer(drv + DRV_NAME);
-	u32 chunk;
+	u8 flags = driver_flags(drv);
+	u8 fault = REC_END_NULL + not_null(id_table); /* REC_END_FAULT */
+	u32 chunk, i;
 
 	for (chunk = 0; chunk < TABLE_CHUNKS; chunk++) {
 		struct rec_driver *e = events.ringbuf_reserve(sizeof(*e));
-		u32 entries;
-		u8 end;
+		u32 end;
 
 		if (!e) {
 			count(COUNT_LOST_OTHER);
 			return;
 		}
 		fill_head(&e->head, REC_DRIVER, sizeof(*e), r->number);
-		fill_text(e->name, sizeof(e->name), name);
-		e->flags = driver_flags(drv);
+		e->name[0] = 0;
+		bpf_probe_read_kernel_str(e->name, sizeof(e->name), (void *)name);
+		e->flags = flags;
 		e->first = chunk * REC_ENTRIES;
-		end = fill_entries(e, id_table + chunk * REC_ENTRIES * ID_SIZE);
-		if (end == REC_END_MORE && chunk == TABLE_CHUNKS - 1)
-			end = REC_END_TRUNCATED;
-		e->end = end;
-		entries = e->first + e->count;
+		e->end = chunk < TABLE_CHUNKS - 1 ? REC_END_MORE :
+						    REC_END_TRUNCATED;
+		for (i = 0; i < REC_ENTRIES; i++) {
+			struct rec_entry *entry = &e->entries[i];
+			u64 from = id_table + (u64)(chunk * REC_ENTRIES + i) * ID_SIZE;
+
+			/* struct pci_device_id up to ID_SIZE: layout.py checks it */
+			entry->override_only = 0;
+			if (bpf_probe_read_kernel(entry, ID_SIZE, (void *)from)) {
+				e->end = fault;
+				break;
+			}
+			if (!(entry->id.vendor | entry->id.subvendor |
+			      entry->id.class_mask)) {
+				e->end = REC_END_SENTINEL;
+				break;
+			}
+		}
+		e->count = i;
+		end = e->end;
 		events.ringbuf_submit(e, 0);
 		if (end) {
-			r->entries = entries;
+			r->entries = chunk * REC_ENTRIES + i;
 			r->end = end;
 			return;
 		}

@@ -18,8 +18,7 @@ struct registration {
 struct snapshot {
 	u64 override; /* the pointer */
 	u64 override_hash;
-	u64 dynids_hash;
-	u64 dynids;
+	u64 dynids_hash; /* of places, ids and count */
 };
 
 #define DYNIDS_MASK (2 * REC_DYNIDS - 1) /* bounds that the verifier can see */
@@ -31,13 +30,15 @@ struct snapshot {
 /*
  * A task inside pci_match_device(). It stays after the call, so that the next
  * one of this task needs no update; drv == 0: no call under way. The record is
- * built here because a program can be preempted and the stack is small.
+ * built here because a program can be preempted and the stack is small; and the
+ * verifier merges paths that differ only in what lies in a map.
  */
 struct call {
 	u64 drv;
 	u64 dev;
 	u64 copy; /* id_copy on kernels that have a third argument, else 0 */
 	struct snapshot at_entry;
+	struct snapshot at_exit;
 	u64 override[REC_OVERRIDE_SIZE / sizeof(u64)];
 	struct rec_match match;
 	char tail[TAIL_SIZE];
@@ -111,7 +112,16 @@ static __always_inline void fill_text(char *to, u32 size, u64 pointer)
 		bpf_probe_read_kernel_str(to, size, (void *)pointer);
 }
 
+/* 0 or 1, without a branch: the verifier would follow both ways from there. */
+static __always_inline u64 not_null(u64 pointer)
+{
+	u64 sign = pointer | -pointer;
+
+	asm volatile("" : "+r"(sign));
+	return sign >> 63;
+}
+
 static __always_inline u8 driver_flags(u64 drv)
 {
-	return read_pointer(drv + DRV_PROBE) ? REC_DRIVER_HAS_PROBE : 0;
+	return not_null(read_pointer(drv + DRV_PROBE)) * REC_DRIVER_HAS_PROBE;
 }

@@ -13,63 +13,61 @@ static __always_inline u64 hash(u64 h, u64 word)
  * Before the conversion to device.driver_override the text can be freed under
  * us; a read that faults makes the decision indeterminate.
  */
-static __always_inline u8 read_override(struct call *c, struct snapshot *s,
-					u64 dev)
+static __always_inline void read_override(struct call *c, struct snapshot *s)
 {
 	int i, size;
 
+	s->override = 0;
 	s->override_hash = 0;
 	c->match.override_size = 0;
 #ifdef DEV_OVERRIDE
-	s->override = read_pointer(dev + DEV_OVERRIDE);
+	s->override = read_pointer(c->dev + DEV_OVERRIDE);
 	if (!s->override)
-		return 0;
+		return;
 	__builtin_memset(c->override, 0, sizeof(c->override));
 	size = bpf_probe_read_kernel_str(c->override, sizeof(c->override),
 					 (void *)s->override);
-	if (size <= 0)
-		return REC_MATCH_READ_FAULT;
+	if (size <= 0) {
+		c->match.flags |= REC_MATCH_READ_FAULT;
+		return;
+	}
 	c->match.override_size = size;
 	for (i = 0; i < REC_OVERRIDE_SIZE / sizeof(u64); i++)
 		s->override_hash = hash(s->override_hash, c->override[i]);
 #endif
-	return 0;
 }
 
 /*
- * Walks the dynid list without its lock. Returns flags; the place of the id at
+ * Walks the dynid list without its lock, into the tail. The place of the id at
  * address ret, or of one equal to same where the kernel returns a copy, goes to
  * match.index.
  */
-static __always_inline u8 read_dynids(struct call *c, struct snapshot *s,
-				      u64 drv, u64 ret, const u64 *same)
+static __always_inline void read_dynids(struct call *c, struct snapshot *s,
+					u64 ret, const u64 *same)
 {
-	u64 head = drv + DRV_DYNIDS, node = read_pointer(head), h = 0;
+	u64 head = c->drv + DRV_DYNIDS, node = read_pointer(head), h = 0;
 	u64 *id = (u64 *)c->tail;
-	u8 flags = 0;
 	u32 i;
 
 	c->match.index = -1;
-	s->dynids = 0;
 	for (i = 0; i < REC_DYNIDS; i++, id += 3) {
 		if (!node || node == head)
 			break;
 		if (bpf_probe_read_kernel(id, sizeof(struct rec_id),
 					  (void *)(node + DYNID_ID)))
-			flags |= REC_MATCH_READ_FAULT;
+			c->match.flags |= REC_MATCH_READ_FAULT;
 		if (c->match.index < 0 &&
 		    (same ? id[0] == same[0] && id[1] == same[1] &&
 				    id[2] == same[2] :
 			    ret && ret == node + DYNID_ID))
 			c->match.index = i;
 		h = hash(hash(hash(hash(h, node), id[0]), id[1]), id[2]);
-		s->dynids = i + 1;
 		node = read_pointer(node);
 	}
 	if (node && node != head)
-		flags |= REC_MATCH_DYNIDS_TRUNCATED;
-	s->dynids_hash = h;
-	return flags;
+		c->match.flags |= REC_MATCH_DYNIDS_TRUNCATED;
+	c->match.dynids = i;
+	s->dynids_hash = hash(h, i);
 }
 
 static __always_inline int is_any(u64 ret)
@@ -83,40 +81,28 @@ static __always_inline int is_any(u64 ret)
 	return (id[0] & id[1] & id[2] & id[3]) == 0xffffffff && !id[5];
 }
 
-/* Says where ret lies; reads the dynids on its way. Returns flags. */
-static __always_inline u8 locate(struct call *c, struct snapshot *s,
-				 struct registration *r, u64 ret)
+static __always_inline u8 source_of(struct call *c, struct registration *r,
+				    u64 ret)
 {
-	u64 same[3] = {}, offset = ret - r->id_table;
-	int copied = c->copy && ret == c->copy;
-	u64 limit = (u64)r->entries * ID_SIZE;
-	u8 flags;
+	u64 offset = ret - r->id_table, limit = 32767 * ID_SIZE;
 
-	if (copied)
-		bpf_probe_read_kernel(same, sizeof(same), (void *)ret);
-	flags = read_dynids(c, s, c->drv, ret, copied ? same : 0);
-	if (r->end != REC_END_SENTINEL)
-		limit = 32768 * ID_SIZE;
-	if (!ret) {
-		c->match.source = REC_SOURCE_NONE;
-	} else if (copied) {
-		c->match.source = REC_SOURCE_DYNID;
-	} else if (PCI_DEVICE_ID_ANY && is_any(ret)) {
-		c->match.source = REC_SOURCE_OVERRIDE;
-	} else if (r->id_table && offset < limit && !(offset % ID_SIZE)) {
-		c->match.source = REC_SOURCE_STATIC;
+	if (r->end == REC_END_SENTINEL)
+		limit = (u64)r->entries * ID_SIZE;
+	if (!ret)
+		return REC_SOURCE_NONE;
+	/* The copy of an id that is in the list no more has no place. */
+	if (c->copy && ret == c->copy)
+		return c->match.index < 0 ? REC_SOURCE_UNKNOWN : REC_SOURCE_DYNID;
+	if (PCI_DEVICE_ID_ANY && is_any(ret))
+		return REC_SOURCE_OVERRIDE;
+	if (r->id_table && offset < limit && !(offset % ID_SIZE)) {
 		c->match.index = offset / ID_SIZE;
-	} else if (c->match.index >= 0) {
-		c->match.source = REC_SOURCE_DYNID;
-	} else {
-		c->match.source = !PCI_DEVICE_ID_ANY && is_any(ret) ?
-					  REC_SOURCE_OVERRIDE :
-					  REC_SOURCE_UNKNOWN;
+		return REC_SOURCE_STATIC;
 	}
-	/* a copy of an id that is in the list no more */
-	if (c->match.source == REC_SOURCE_DYNID && c->match.index < 0)
-		c->match.source = REC_SOURCE_UNKNOWN;
-	return flags;
+	if (c->match.index >= 0)
+		return REC_SOURCE_DYNID;
+	return !PCI_DEVICE_ID_ANY && is_any(ret) ? REC_SOURCE_OVERRIDE :
+						   REC_SOURCE_UNKNOWN;
 }
 
 static __always_inline void fill_device(struct rec_match *m, u64 dev)
@@ -180,8 +166,9 @@ static __always_inline int enter_match(u64 drv, u64 dev, u64 copy)
 	c->drv = drv;
 	c->dev = dev;
 	c->copy = copy;
-	c->match.flags = read_override(c, &c->at_entry, dev);
-	c->match.flags |= read_dynids(c, &c->at_entry, drv, 0, 0);
+	c->match.flags = 0;
+	read_override(c, &c->at_entry);
+	read_dynids(c, &c->at_entry, 0, 0);
 	r = registration_of(drv);
 	if (r && r->end == REC_END_MORE)
 		announce(r, drv);
@@ -195,7 +182,7 @@ static __always_inline u8 changes(const struct snapshot *a,
 
 	if (a->override != b->override || a->override_hash != b->override_hash)
 		flags |= REC_MATCH_OVERRIDE_CHANGED;
-	if (a->dynids != b->dynids || a->dynids_hash != b->dynids_hash)
+	if (a->dynids_hash != b->dynids_hash)
 		flags |= REC_MATCH_DYNIDS_CHANGED;
 	return flags;
 }
@@ -203,20 +190,24 @@ static __always_inline u8 changes(const struct snapshot *a,
 static __always_inline void report(struct call *c, u64 ret)
 {
 	struct registration *r = registrations.lookup(&c->drv), unknown = {};
-	struct snapshot at_exit = {};
 	struct rec_match *m = &c->match;
+	u64 same[3] = {};
 	u32 size;
 
 	if (!r)
 		r = &unknown;
-	m->flags |= read_override(c, &at_exit, c->dev);
-	m->flags |= locate(c, &at_exit, r, ret);
+	read_override(c, &c->at_exit);
+	if (c->copy && ret == c->copy)
+		bpf_probe_read_kernel(same, sizeof(same), (void *)ret);
+	read_dynids(c, &c->at_exit, ret, c->copy ? same : 0);
+	m->source = source_of(c, r, ret);
+	if (m->source == REC_SOURCE_NONE || m->source == REC_SOURCE_OVERRIDE)
+		m->index = -1;
 #ifdef BREAK_SNAPSHOT /* for tests: every decision looks as if made in a race */
 	c->at_entry.override ^= 1;
-	c->at_entry.dynids ^= 1;
+	c->at_entry.dynids_hash ^= 1;
 #endif
-	m->flags |= changes(&c->at_entry, &at_exit);
-	m->dynids = at_exit.dynids;
+	m->flags |= changes(&c->at_entry, &c->at_exit);
 	fill_device(m, c->dev);
 	fill_task(&m->task);
 	size = fill_tail(c);

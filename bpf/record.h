@@ -61,7 +61,7 @@ enum rec_end {
 	REC_END_MORE = 0, /* another rec_driver follows */
 	REC_END_SENTINEL = 1, /* the table is complete */
 	REC_END_NULL = 2, /* the driver has no table */
-	REC_END_FAULT = 3, /* an entry could not be read */
+	REC_END_FAULT = 3, /* an entry could not be read; SENTINEL | 2 */
 	REC_END_TRUNCATED = 4, /* longer than we carry */
 };
 
@@ -73,7 +73,7 @@ struct rec_driver {
 	u32 first; /* place of entries[0] in id_table */
 	u16 count; /* entries used here */
 	u8 end; /* enum rec_end */
-	u8 flags;
+	u8 flags; /* REC_DRIVER_* */
 	char name[REC_NAME_SIZE];
 	struct rec_entry entries[REC_ENTRIES];
 };

@@ -1,0 +1,177 @@
+"""The system calls bpf(2) and perf_event_open(2), as far as the loader needs them.
+
+Everything attached here lives as long as its descriptor and no longer: nothing is
+written to tracefs, nothing is pinned.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import fcntl
+import os
+import platform
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from observer.program import Map
+
+_NUMBERS: Final = {"x86_64": (321, 298), "aarch64": (280, 241)}
+_MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 5, 17
+_KPROBE, _TRACING = 2, 26  # enum bpf_prog_type
+_TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type
+_PERF_FLAG_FD_CLOEXEC: Final = 8
+_PERF_EVENT_IOC_ENABLE, _PERF_EVENT_IOC_SET_BPF = 0x2400, 0x40042408
+_KPROBE_PMU: Final = "/sys/bus/event_source/devices/kprobe"
+_LOG_BYTES: Final = 1 << 20
+_ATTR_BYTES: Final = 128
+
+_libc = ct.CDLL(None, use_errno=True)
+
+
+class BpfError(OSError):
+    """The kernel refused a step; strerror names the step and its reason."""
+
+
+def _fail(step: str, number: int, detail: str = "") -> BpfError:
+    return BpfError(number, f"{step}: {os.strerror(number)}{detail}")
+
+
+def _syscall(which: int, *args: object) -> int:
+    machine = platform.machine()
+    if machine not in _NUMBERS:
+        raise BpfError(errno.ENOSYS, f"bpf(2) on {machine} is not supported yet")
+    return int(_libc.syscall(_NUMBERS[machine][which], *args))
+
+
+def _bpf(command: int, attr: bytes, step: str) -> int:
+    buffer = ct.create_string_buffer(attr, _ATTR_BYTES)
+    descriptor = _syscall(0, command, buffer, _ATTR_BYTES)
+    if descriptor < 0:
+        raise _fail(step, ct.get_errno())
+    return descriptor
+
+
+def create_map(m: Map) -> int:
+    """Create a BPF map and return its descriptor."""
+    attr = struct.pack(
+        "<IIIIIII15sx",
+        m.type,
+        m.key_size,
+        m.value_size,
+        m.max_entries,
+        m.flags,
+        0,
+        0,
+        m.name.encode(),
+    )
+    return _bpf(_MAP_CREATE, attr, f"creating the BPF map {m.name}")
+
+
+def load(
+    name: str, instructions: bytes, *, method: str, leave: bool, function_id: int = 0
+) -> int:
+    """Load one program and return its descriptor.
+
+    ``method`` is fentry or kprobe; ``function_id`` the hooked function's BTF id, needed
+    by fentry. Raises BpfError with the end of the verifier's log.
+    """
+    if method == "fentry":
+        kind, attach = _TRACING, _TRACE_FEXIT if leave else _TRACE_FENTRY
+    else:
+        kind, attach, function_id = _KPROBE, 0, 0
+    step = f"loading the BPF program {name}"
+    try:
+        return _bpf(*_prog_attr(name, instructions, kind, attach, function_id), step)
+    except BpfError as e:
+        log = ct.create_string_buffer(_LOG_BYTES)
+        attr = _prog_attr(name, instructions, kind, attach, function_id, log)
+        try:
+            return _bpf(*attr, step)
+        except BpfError:
+            lines = log.value.decode(errors="replace").strip().splitlines()[-3:]
+            detail = f" ({'; '.join(lines)})" if lines else ""
+            raise _fail(step, e.errno or 0, detail) from None
+
+
+def _prog_attr(
+    name: str,
+    instructions: bytes,
+    kind: int,
+    attach: int,
+    function_id: int,
+    log: ct.Array[ct.c_char] | None = None,
+) -> tuple[int, bytes]:
+    # The kernel copies both during the call; they are kept alive by the tuple below.
+    licence = _kept(b"GPL\0")
+    code = _kept(instructions)
+    wanted = (1, len(log), ct.addressof(log)) if log else (0, 0, 0)
+    count = len(instructions) // 8
+    attr = struct.pack("<IIQQIIQII", kind, count, code, licence, *wanted, 0, 0)
+    attr += struct.pack("<15sxII", name.encode(), 0, attach)
+    attr += struct.pack("<IIQIIQI", *[0] * 7)  # BTF, function and line info: none
+    attr += struct.pack("<I", function_id)
+    return _PROG_LOAD, attr
+
+
+_buffers: dict[bytes, ct.Array[ct.c_char]] = {}
+
+
+def _kept(data: bytes) -> int:
+    """Return the address of a copy that lives as long as this (short) process."""
+    buffer = _buffers.setdefault(data, ct.create_string_buffer(data, len(data)))
+    return ct.addressof(buffer)
+
+
+def attach_fentry(program: int) -> int:
+    """Attach a loaded fentry or fexit program; return the link's descriptor."""
+    attr = struct.pack("<QI", 0, program)
+    return _bpf(_RAW_TRACEPOINT_OPEN, attr, "attaching by fentry")
+
+
+def attach_kprobe(program: int, function: str, *, leave: bool) -> int:
+    """Attach through the kprobe PMU; return the perf event's descriptor."""
+    step = f"attaching a kprobe to {function}"
+    try:
+        pmu = int(Path(_KPROBE_PMU, "type").read_text())
+    except (OSError, ValueError) as e:
+        raise BpfError(errno.ENODEV, f"{step}: this kernel has no kprobe PMU") from e
+    name = ct.create_string_buffer(function.encode())
+    attr = bytearray(_ATTR_BYTES)
+    struct.pack_into("<IIQQ", attr, 0, pmu, _ATTR_BYTES, int(leave), 1)
+    struct.pack_into("<QQ", attr, 56, ct.addressof(name), 0)
+    buffer = ct.create_string_buffer(bytes(attr), _ATTR_BYTES)
+    event = _syscall(1, buffer, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+    if event < 0:
+        raise _fail(step, ct.get_errno())
+    try:
+        fcntl.ioctl(event, _PERF_EVENT_IOC_SET_BPF, program)
+        fcntl.ioctl(event, _PERF_EVENT_IOC_ENABLE, 0)
+    except OSError as e:
+        os.close(event)
+        raise _fail(step, e.errno or 0) from None
+    return event
+
+
+def attach(program: int, function: str, *, method: str, leave: bool) -> int:
+    """Attach a loaded program; return the descriptor that keeps it attached."""
+    if method == "fentry":
+        return attach_fentry(program)
+    return attach_kprobe(program, function, leave=leave)
+
+
+def try_attach(function: str, *, method: str, function_id: int = 0) -> None:
+    """Attach a program that does nothing and take it away; raise BpfError if refused.
+
+    It hooks the return, which is what some kernels refuse where entry works.
+    """
+    nothing = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+    program = load(
+        "nothing", nothing, method=method, leave=True, function_id=function_id
+    )
+    try:
+        os.close(attach(program, function, method=method, leave=True))
+    finally:
+        os.close(program)

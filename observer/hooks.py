@@ -1,0 +1,97 @@
+"""What to hook on a kernel of a given layout, and the constants of the programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from observer.layout import Layout
+
+# bpf/ in the order in which one program text is made of it.
+SOURCES: Final = ("maps.bpf.h", "driver.bpf.c", "match.bpf.c", "probe.bpf.c")
+
+RING_BYTES: Final = 4 << 20  # a burst of 26,000 decisions fits
+TABLE_CHUNKS: Final = 64  # of 32 entries: id_tables of up to 2,048 come whole
+
+PCI_MATCH_DEVICE: Final = "pci_match_device"
+PCI_UNREGISTER_DRIVER: Final = "pci_unregister_driver"
+DRIVER_PROBE_DEVICE: Final = "driver_probe_device"
+INNER_PROBE: Final = "__driver_probe_device"
+HOOKS: Final = (
+    PCI_MATCH_DEVICE,
+    PCI_UNREGISTER_DRIVER,
+    INNER_PROBE,
+    DRIVER_PROBE_DEVICE,
+)
+
+# Offsets that the programs use; the others of the layout serve elsewhere.
+_CONSTANTS: Final = (
+    "DRV_NAME",
+    "DRV_DRIVER",
+    "DRV_PRIVATE",
+    "DRV_PROBE",
+    "DRV_ID_TABLE",
+    "DRV_DYNIDS",
+    "DYNID_ID",
+    "ID_SIZE",
+    "DEV_DEVICE",
+    "DEV_NAME",
+    "DEV_BUS",
+    "DEV_VENDOR",
+    "DEV_DEVICE_ID",
+    "DEV_SUBVENDOR",
+    "DEV_SUBDEVICE",
+    "DEV_CLASS",
+    "DEV_IS_VIRTFN_BYTE",
+    "DEV_IS_VIRTFN_MASK",
+    "DEVICE_BUS",
+    "BUS_NAME",
+    "MATCH_ARGS",
+)
+
+
+class Hook(NamedTuple):
+    """A kernel function and the programs that run at its entry and return."""
+
+    function: str
+    enter: str
+    leave: str | None = None
+
+
+def plan(layout: Layout) -> tuple[Hook, ...]:
+    """List the hooks for this layout, the indispensable one first."""
+    probe = Hook(layout.probe_function, "enter_probe_function", "leave_probe_function")
+    hooks = (
+        Hook(PCI_MATCH_DEVICE, "enter_pci_match_device", "leave_pci_match_device"),
+        Hook(PCI_UNREGISTER_DRIVER, "enter_pci_unregister_driver"),
+        probe,
+    )
+    if probe.function == INNER_PROBE:
+        hooks += (Hook(DRIVER_PROBE_DEVICE, "enter_outer_probe_function"),)
+    return hooks
+
+
+def constants(
+    layout: Layout,
+    *,
+    method: str,
+    pci_device_id_any: int,
+    ring_bytes: int = RING_BYTES,
+    table_chunks: int = TABLE_CHUNKS,
+) -> dict[str, int | None]:
+    """Return the -D constants of the programs; None stands for a bare -D.
+
+    ``pci_device_id_any`` is that symbol's address, 0 where kallsyms hides it.
+    """
+    values: dict[str, int | None] = {name: layout.offsets[name] for name in _CONSTANTS}
+    if "DEV_OVERRIDE" in layout.offsets:
+        values["DEV_OVERRIDE"] = layout.offsets["DEV_OVERRIDE"]
+    values["PCI_DEVICE_ID_ANY"] = pci_device_id_any
+    values["TABLE_CHUNKS"] = table_chunks
+    values["RING_PAGES"] = ring_bytes // 4096
+    values["PAGE_SIZE"] = 4096
+    if layout.probe_function == INNER_PROBE:
+        values["PROBE_SPLIT"] = None
+    if method == "fentry":
+        values["FENTRY"] = None
+    return values

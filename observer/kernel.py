@@ -1,0 +1,80 @@
+"""What the running kernel tells about itself in files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from observer.btf import Btf, BtfError
+from observer.layout import Layout, layout_of
+
+VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
+
+
+class KernelError(Exception):
+    """This kernel can't be observed; the sentence says why and what to do."""
+
+
+class Kernel(NamedTuple):
+    """A kernel's name; never used to decide anything."""
+
+    release: str
+    machine: str
+
+
+def running() -> Kernel:
+    """Name the running kernel."""
+    uname = os.uname()
+    return Kernel(uname.release, uname.machine)
+
+
+def read_btf(path: str | Path = VMLINUX_BTF) -> Btf:
+    """Parse a kernel's BTF; raise KernelError when there is none or it is broken."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as e:
+        raise KernelError(
+            f"this kernel offers no type information ({path} does not exist); "
+            "boot one built with CONFIG_DEBUG_INFO_BTF=y"
+        ) from e
+    except OSError as e:
+        raise KernelError(
+            f"the kernel's type information {path} can't be read: {e.strerror}; "
+            "run as root"
+        ) from e
+    try:
+        return Btf(data)
+    except BtfError as e:
+        raise KernelError(
+            f"the kernel's type information in {path} is no BTF: {e}; "
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+        ) from e
+
+
+def running_layout(*, btf: str | Path = VMLINUX_BTF) -> Layout:
+    """Choose the layout of the kernel whose BTF this is.
+
+    Raises KernelError, or LayoutError naming the struct and field that is missing.
+    """
+    return layout_of(read_btf(btf))
+
+
+def symbol_address(name: str, *, kallsyms: str | Path = "/proc/kallsyms") -> int:
+    """Return a symbol's address, 0 where it is absent, hidden or ambiguous."""
+    try:
+        table = Path(kallsyms).read_bytes()
+    except OSError:
+        return 0
+    found = re.findall(rb"(?m)^([0-9a-f]+) \w " + name.encode() + rb"$", table)
+    return int(found[0], 16) if len(found) == 1 else 0
+
+
+def lockdown(*, path: str | Path = "/sys/kernel/security/lockdown") -> str:
+    """Return the lockdown level: none, integrity or confidentiality."""
+    try:
+        found = re.search(r"\[(\w+)\]", Path(path).read_text())
+    except OSError:
+        return "none"  # securityfs is not mounted, or no lockdown in this kernel
+    return found[1] if found else "none"

@@ -1,0 +1,182 @@
+"""The privileged process: compile, load, attach, hand the descriptors over, leave.
+
+It runs as ``python -m observer.loader`` with one end of a socket pair. Only
+descriptors keep the hooks alive, so whatever kills it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import json
+import os
+import resource
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from observer import bpf, compiler, hooks, kernel
+from observer.layout import Layout, LayoutError, layout_of
+from observer.program import Program, put_in_maps
+
+if TYPE_CHECKING:
+    from observer.btf import Btf
+
+METHODS: Final = ("fentry", "kprobe")
+
+
+class LoaderError(Exception):
+    """The observer can't be attached; the sentence says why and what to do."""
+
+
+class Attached(NamedTuple):
+    """What is attached now, and the descriptors that keep it so."""
+
+    maps: dict[str, int]
+    links: list[int]
+    hooks: dict[str, str]  # function -> "" when attached, else why not
+
+
+def refusal(error: OSError) -> str:
+    """Turn a kernel's refusal to trace into a sentence for an operator."""
+    if kernel.lockdown() == "confidentiality":
+        return (
+            "the kernel is locked down (confidentiality), which forbids programs "
+            "to read kernel memory; boot without lockdown=confidentiality"
+        )
+    if isinstance(error, PermissionError):
+        if os.geteuid() != 0:
+            return (
+                f"no permission to trace the kernel ({error.strerror}); run as root, "
+                "or with CAP_BPF and CAP_PERFMON"
+            )
+        return (
+            f"this kernel refuses tracing even to root ({error.strerror}); "
+            "a container, seccomp or the kernel's configuration forbids it"
+        )
+    return f"this kernel can't be hooked ({error.strerror})"
+
+
+def choose_method(btf: Btf, wanted: str) -> str:
+    """Return the attach method to use: the wanted one, or the best that works.
+
+    Raises LoaderError when the kernel refuses.
+    """
+    function = hooks.PCI_MATCH_DEVICE
+    refused: OSError | None = None
+    for method in METHODS if wanted == "auto" else (wanted,):
+        try:
+            bpf.try_attach(
+                function, method=method, function_id=btf.function(function) or 0
+            )
+        except OSError as e:
+            refused = refused or e
+        else:
+            return method
+    if refused is None:
+        raise LoaderError(f"unknown attach method {wanted}")
+    raise LoaderError(refusal(refused))
+
+
+def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:
+    """Create the maps, load and attach every hook, returns before entries.
+
+    Only pci_match_device is indispensable: for it LoaderError is raised, any other
+    hook that fails is noted.
+    """
+    try:
+        maps = {m.name: bpf.create_map(m) for m in program.maps}
+    except OSError as e:
+        raise LoaderError(refusal(e)) from e
+    attached = Attached(maps, [], {})
+    for hook in hooks.plan(layout):
+        try:
+            links = _attach_hook(hook, program, maps, btf, method)
+        except OSError as e:
+            if hook.function == hooks.PCI_MATCH_DEVICE:
+                raise LoaderError(refusal(e)) from e
+            attached.hooks[hook.function] = str(e.strerror)
+        else:
+            attached.links.extend(links)
+            attached.hooks[hook.function] = ""
+    return attached
+
+
+def _attach_hook(
+    hook: hooks.Hook, program: Program, maps: dict[str, int], btf: Btf, method: str
+) -> list[int]:
+    links: list[int] = []
+    function_id = btf.function(hook.function) or 0
+    try:
+        # The return first: an entry without its return would look like a loss.
+        for name, leave in ((hook.leave, True), (hook.enter, False)):
+            if name is None:
+                continue
+            code = put_in_maps(program.codes[name], maps)
+            fd = bpf.load(
+                name, code, method=method, leave=leave, function_id=function_id
+            )
+            links.append(bpf.attach(fd, hook.function, method=method, leave=leave))
+            os.close(fd)  # the link holds the program
+    except OSError:
+        for link in links:
+            os.close(link)
+        raise
+    return links
+
+
+def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
+    """Do all of it; return the message for the daemon and its descriptors."""
+    with contextlib.suppress(ValueError, OSError):
+        # Up to 5.10 maps are charged to it.
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+    btf = kernel.read_btf()
+    layout = layout_of(btf)
+    method = choose_method(btf, options.attach)
+    constants = hooks.constants(
+        layout,
+        method=method,
+        pci_device_id_any=kernel.symbol_address("pci_device_id_any"),
+        ring_bytes=options.ring_bytes,
+        table_chunks=options.table_chunks,
+    )
+    program = compiler.compile_program(constants | dict.fromkeys(options.define))
+    attached = attach(program, layout, btf, method)
+    message = {
+        "layout": layout.as_dict(),
+        "method": method,
+        "hooks": attached.hooks,
+        "ring_bytes": options.ring_bytes,
+    }
+    maps = attached.maps
+    return message, [maps["events"], maps["counters"], *attached.links]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load, send the outcome over the socket, and leave without any clean-up."""
+    parser = argparse.ArgumentParser(prog="python -m observer.loader")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--attach", default="auto")
+    parser.add_argument("--ring-bytes", type=int, default=hooks.RING_BYTES)
+    parser.add_argument("--table-chunks", type=int, default=hooks.TABLE_CHUNKS)
+    parser.add_argument("--define", action="append", default=[], help="for tests")
+    options = parser.parse_args(arguments)
+    channel = socket.socket(fileno=options.fd)
+    descriptors: list[int] = []
+    try:
+        message, descriptors = load(options)
+    except (LoaderError, LayoutError, kernel.KernelError, compiler.CompileError) as e:
+        message = {"error": str(e)}
+    rights = array.array("i", descriptors)
+    channel.sendmsg(
+        [json.dumps(message).encode()],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else [],
+    )
+    sys.stderr.flush()
+    os._exit(0)  # no destructor of bcc's may detach or close anything
+
+
+if __name__ == "__main__":
+    main()

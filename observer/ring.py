@@ -1,0 +1,95 @@
+"""The daemon's end of the hooks: the ring buffer and the counters, by mmap alone.
+
+Neither needs a privilege nor a library once the descriptors are here. The ring relies
+on x86-64's memory order: loads are not reordered with loads, nor stores with stores.
+"""
+
+from __future__ import annotations
+
+import mmap
+import platform
+import select
+from typing import Final, NamedTuple
+
+_PAGE: Final = mmap.PAGESIZE
+_BUSY, _DISCARD = 1 << 31, 1 << 30
+_LENGTH: Final = _DISCARD - 1
+_HEADER_BYTES: Final = 8
+_BATCH: Final = 4096  # records
+
+
+class Counters(NamedTuple):
+    """The kernel side's books; ``enum counter`` of bpf/record.h."""
+
+    emitted: int = 0
+    lost_reserve: int = 0
+    synthetic: int = 0
+    match_entered: int = 0
+    match_left: int = 0
+    match_no_entry: int = 0
+    probe_entered: int = 0
+    probe_left: int = 0
+    lost_other: int = 0
+
+
+class CounterMap:
+    """A BPF array of u64 that is mapped, so that reading it is no system call."""
+
+    def __init__(self, descriptor: int) -> None:
+        mapped = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._values = memoryview(mapped).cast("Q")
+
+    def read(self) -> Counters:
+        """Return all counters. Each is exact, together they are not one instant."""
+        return Counters(*self._values[: len(Counters._fields)])
+
+
+class Ring:
+    """A BPF ring buffer's consumer.
+
+    Raises OSError when the descriptor can't be mapped, NotImplementedError on machines
+    with a weaker memory order.
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        if platform.machine() != "x86_64":
+            raise NotImplementedError(
+                f"reading the ring on {platform.machine()} is not supported yet"
+            )
+        read, write = mmap.PROT_READ, mmap.PROT_WRITE
+        consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, read | write)
+        # The kernel maps the data twice in a row, so no record wraps around.
+        self._data = mmap.mmap(
+            descriptor, _PAGE + 2 * size_bytes, mmap.MAP_SHARED, read, offset=_PAGE
+        )
+        self._mask = size_bytes - 1
+        self._consumed = memoryview(consumer).cast("Q")
+        self._produced = memoryview(self._data)[:8].cast("Q")
+        self._headers = memoryview(self._data)[_PAGE:].cast("I")
+        self._poller = select.epoll()
+        self._poller.register(descriptor, select.EPOLLIN)
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait until there is something to read; say whether there is.
+
+        A lost wake-up heals with the next call, so keep the timeout at a second.
+        """
+        return bool(self._poller.poll(timeout_seconds))
+
+    def batch(self, limit: int = _BATCH) -> list[bytes]:
+        """Take at most ``limit`` records and give their room back."""
+        records: list[bytes] = []
+        at, end = self._consumed[0], self._produced[0]
+        data, headers, mask = self._data, self._headers, self._mask
+        while at < end and len(records) < limit:
+            place = at & mask
+            header = headers[place >> 2]
+            if header & _BUSY:
+                break
+            length = header & _LENGTH
+            if not header & _DISCARD:
+                start = _PAGE + place + _HEADER_BYTES
+                records.append(data[start : start + length])
+            at += (length + _HEADER_BYTES + 7) & ~7
+        self._consumed[0] = at
+        return records
