@@ -45,6 +45,16 @@ def end_with_parent() -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def outlive_qemu() -> None:
+    """Pass SIGTERM on to QEMU and stay to collect it: init may not, for long."""
+
+    def pass_on(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+
+
 def keep_console(execv: Callable[[str, list[str]], NoReturn]) -> None:
     """Have QEMU started with the console in a file."""
     path = os.environ["LAB_CONSOLE"].replace(",", ",,")
@@ -58,6 +68,7 @@ def keep_console(execv: Callable[[str, list[str]], NoReturn]) -> None:
 
 def main() -> int:
     """Run virtme-run's own command line."""
+    outlive_qemu()
     end_with_parent()
     os.register_at_fork(after_in_child=end_with_parent)
     mount_root_loosely()
