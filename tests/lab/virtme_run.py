@@ -12,6 +12,7 @@ Whatever happens to the process that started it, the machine must not live on: b
 virtme-run and QEMU ask the kernel to be ended with their parent.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -45,14 +46,14 @@ def end_with_parent() -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def outlive_qemu() -> None:
-    """Pass SIGTERM on to QEMU and stay to collect it: init may not, for long."""
-
-    def pass_on(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        os.killpg(0, number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+def end_after_qemu(number: int, _frame: object) -> NoReturn:
+    """Pass a signal on to QEMU and collect it: init may do so late."""
+    signal.signal(number, signal.SIG_IGN)
+    os.killpg(0, number)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    sys.exit(1)
 
 
 def keep_console(execv: Callable[[str, list[str]], NoReturn]) -> None:
@@ -68,7 +69,7 @@ def keep_console(execv: Callable[[str, list[str]], NoReturn]) -> None:
 
 def main() -> int:
     """Run virtme-run's own command line."""
-    outlive_qemu()
+    run.signal_handler = end_after_qemu
     end_with_parent()
     os.register_at_fork(after_in_child=end_with_parent)
     mount_root_loosely()
