@@ -1,6 +1,6 @@
 """Compile the BPF programs with bcc, against our own stub headers.
 
-The only importer of bcc, and only inside a function: the daemon must never hold LLVM.
+The only importer of bcc, and only when it compiles: nobody else may hold LLVM.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import ctypes as ct
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from observer.hooks import SOURCES
 from observer.program import Map, Program, take_out_maps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 BPF_DIR: Final = Path(__file__).resolve().parent.parent / "bpf"
 _RINGBUF: Final = 27  # enum bpf_map_type
@@ -33,6 +34,26 @@ def source(bpf_dir: Path = BPF_DIR) -> str:
     return "".join(parts)
 
 
+def _bcc() -> ModuleType:
+    try:
+        import bcc  # noqa: PLC0415 - see the module's first lines
+    except (ImportError, OSError) as e:  # OSError: its library does not load
+        raise CompileError(
+            f"the Python package bcc can't be imported ({e}); "
+            "install Debian's package python3-bpfcc"
+        ) from e
+    return cast("ModuleType", bcc)
+
+
+def unavailable() -> str:
+    """Say why nothing can be compiled here, or nothing."""
+    try:
+        _bcc()
+    except CompileError as e:
+        return str(e)
+    return ""
+
+
 def compile_program(
     constants: Mapping[str, int | None], bpf_dir: Path = BPF_DIR
 ) -> Program:
@@ -41,13 +62,7 @@ def compile_program(
     Raises CompileError when bcc is absent or refuses the text.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir / "stub")
-    try:
-        import bcc  # noqa: PLC0415 - see the module's first line
-    except ImportError as e:
-        raise CompileError(
-            f"the Python package bcc can't be imported ({e}); "
-            "install Debian's package python3-bpfcc"
-        ) from e
+    bcc = _bcc()
     flags = [f"-I{bpf_dir}", "-Wall", "-Wno-unused-function", "-Werror"]
     flags += [f"-D{k}" if v is None else f"-D{k}={v:#x}u" for k, v in constants.items()]
     try:

@@ -61,7 +61,7 @@ class Hook(NamedTuple):
 def plan(layout: Layout) -> tuple[Hook, ...]:
     """List the hooks for this layout, the indispensable one first."""
     probe = Hook(layout.probe_function, "enter_probe_function", "leave_probe_function")
-    hooks = (
+    hooks: tuple[Hook, ...] = (
         Hook(PCI_MATCH_DEVICE, "enter_pci_match_device", "leave_pci_match_device"),
         Hook(PCI_UNREGISTER_DRIVER, "enter_pci_unregister_driver"),
         probe,

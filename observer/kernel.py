@@ -14,7 +14,7 @@ VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
 
 
 class KernelError(Exception):
-    """This kernel can't be observed; the sentence says why and what to do."""
+    """A kernel that can't be observed; the sentence says why and what to do."""
 
 
 class Kernel(NamedTuple):

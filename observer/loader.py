@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -45,7 +46,7 @@ def refusal(error: OSError) -> str:
             "the kernel is locked down (confidentiality), which forbids programs "
             "to read kernel memory; boot without lockdown=confidentiality"
         )
-    if isinstance(error, PermissionError):
+    if error.errno in {errno.EPERM, errno.EACCES}:
         if os.geteuid() != 0:
             return (
                 f"no permission to trace the kernel ({error.strerror}); run as root, "

@@ -1,0 +1,93 @@
+"""The daemon's side of the loader: start it, take its descriptors, see it leave."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from observer.layout import Layout
+from observer.ring import CounterMap, Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MESSAGE_BYTES: Final = 1 << 18
+_DESCRIPTORS: Final = 64
+
+
+class AttachError(Exception):
+    """The observer could not be attached; the sentence says why and what to do."""
+
+
+class Attachment(NamedTuple):
+    """Attached hooks. They go when the links are closed, or with this process."""
+
+    layout: Layout
+    method: str  # fentry or kprobe
+    hooks: Mapping[str, str]  # function -> "" when attached, else why not
+    ring: Ring
+    counters: CounterMap
+    links: list[int]
+
+    def detach(self) -> None:
+        """Take all hooks away; what is in the ring can still be read."""
+        while self.links:
+            os.close(self.links.pop())
+
+
+def attach(arguments: tuple[str, ...] = ()) -> Attachment:
+    """Run the loader with these arguments and take over what it attached.
+
+    Raises AttachError with the loader's sentence, or with one about its end.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            # -P: nothing is imported from the directory that we happen to be in.
+            command = [sys.executable, "-P", "-m", "observer.loader"]
+            command += ["--fd", str(theirs.fileno()), *arguments]
+            loader = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        try:
+            message, descriptors = _receive(ours)
+        finally:
+            status = loader.wait()
+    if not message:
+        raise AttachError(f"the loader ended with status {status} and said nothing")
+    if "error" in message:
+        raise AttachError(message["error"])
+    return _take_over(message, descriptors)
+
+
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
+    # No child may inherit a descriptor: it would keep the hooks alive.
+    data, ancillary, flags, _ = channel.recvmsg(
+        _MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = array.array("i")
+    for level, kind, rights in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(rights)
+    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        raise AttachError("the loader's message did not come whole")
+    return (json.loads(data) if data else {}), descriptors.tolist()
+
+
+def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
+    events, counters, *links = descriptors
+    attachment = Attachment(
+        layout=Layout.from_dict(message["layout"]),
+        method=message["method"],
+        hooks=message["hooks"],
+        ring=Ring(events, message["ring_bytes"]),
+        counters=CounterMap(counters),
+        links=links,
+    )
+    # Both are mapped; the ring's descriptor stays open for its wake-ups.
+    os.close(counters)
+    return attachment

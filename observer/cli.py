@@ -1,0 +1,239 @@
+"""The command ``pci-observer``: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from observer import __version__
+from observer.model import SEMANTICS
+from observer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+GOOD: Final = 0
+FINDING: Final = 1  # a divergence, a regression, a difference
+USAGE: Final = 2  # wrong usage or bad input
+UNOBSERVABLE: Final = 3  # this kernel can't be observed
+
+_DESCRIPTION: Final = "Observe and judge every PCI match decision of a Linux kernel."
+_EXITS: Final = (
+    "exit status: 0 good, 1 a finding, 2 wrong usage or bad input, "
+    "3 this kernel can't be observed"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit status of contracts.md."""
+    options = _parser().parse_args(arguments)
+    verb: Callable[[argparse.Namespace], int] = options.verb
+    try:
+        return verb(options)
+    except BrokenPipeError:  # | head
+        sys.stderr.close()
+        return GOOD
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "pci-observer", description=_DESCRIPTION, epilog=_EXITS
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_run(verbs)
+    _add_record(verbs)
+    _add_replay(verbs)
+    _add_doctor(verbs)
+    return parser
+
+
+_Verbs = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name
+
+
+def _verb(
+    verbs: _Verbs[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text, epilog=_EXITS)
+    parser.set_defaults(verb=function)
+    return parser
+
+
+def _add_hook_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--attach",
+        choices=("auto", "fentry", "kprobe"),
+        default="auto",
+        help="how to hook the kernel (default: fentry where it works, else kprobe)",
+    )
+    parser.add_argument(
+        "--semantics",
+        choices=("auto", *SEMANTICS),
+        default="auto",
+        metavar="SLUG",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+    )
+    parser.add_argument(
+        "--ring-bytes",
+        type=_ring_bytes,
+        metavar="N",
+        help="size of the ring buffer, a power of two from 4096 on (default: 4 MiB)",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="least severe lines to log (default: info)",
+    )
+
+
+def _ring_bytes(text: str) -> int:
+    value = int(text)
+    if value < 4096 or value & (value - 1):  # noqa: PLR2004 - a page
+        raise argparse.ArgumentTypeError(f"{text} is no power of two from 4096 on")
+    return value
+
+
+def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "run", _run, "Observe in the foreground until Ctrl-C.")
+    _add_hook_options(parser)
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:9817",
+        metavar="ADDR",
+        help="serve metrics on this address (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
+    )
+
+
+def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(
+        verbs, "record", _record, "Keep all decisions in a file until Ctrl-C."
+    )
+    _add_hook_options(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write; compressed if it ends in .gz or .xz",
+    )
+
+
+def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "replay", _replay, "Judge a recording.")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--semantics",
+        choices=tuple(SEMANTICS),
+        metavar="SLUG",
+        help="judge by this one instead of the recording's own: "
+        + ", ".join(SEMANTICS),
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON Lines, a summary last")
+    form.add_argument("--metrics", action="store_true", help="print the metrics")
+
+
+def _add_doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say whether this kernel can be observed, how, and what is missing."
+    parser = _verb(verbs, "doctor", _doctor, text)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _fail(sentence: object, status: int) -> int:
+    print(f"pci-observer: {printable(str(sentence))}", file=sys.stderr)
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _observe(options, options.listen, options.record)
+
+
+def _record(options: argparse.Namespace) -> int:
+    return _observe(options, None, options.output)
+
+
+def _observe(
+    options: argparse.Namespace, address: str | None, recording: Path | None
+) -> int:
+    # Each verb imports what it needs: the daemon stays small.
+    from observer import daemon  # noqa: PLC0415
+    from observer.attachment import AttachError  # noqa: PLC0415
+    from observer.server import ListenError  # noqa: PLC0415
+
+    try:
+        daemon.run(
+            daemon.Options(
+                address=address,
+                method=options.attach,
+                semantics=options.semantics,
+                recording=recording,
+                log_level=options.log_level,
+                ring_bytes=options.ring_bytes,
+            )
+        )
+    except ListenError as e:
+        return _fail(e, USAGE)
+    except AttachError as e:
+        return _fail(e, UNOBSERVABLE)
+    except OSError as e:
+        if recording is None or e.filename is None:
+            raise
+        return _fail(f"{e.filename}: {e.strerror}", USAGE)
+    except KeyboardInterrupt:  # before the daemon takes signals itself
+        return GOOD
+    return GOOD
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from observer import replay  # noqa: PLC0415
+    from observer.recording import RecordingError  # noqa: PLC0415
+
+    try:
+        replayed = replay.replay(options.file, options.semantics)
+    except RecordingError as e:
+        return _fail(e, USAGE)
+    except OSError as e:
+        return _fail(f"{options.file}: {e.strerror}", USAGE)
+    if options.metrics:
+        print(replayed.metrics.render("")[0].decode(), end="")
+    elif options.json:
+        for line in replay.divergence_lines(replayed):
+            print(json.dumps(line))
+        print(json.dumps({"summary": replay.summary(replayed)}))
+    else:
+        for line in replay.divergence_lines(replayed):
+            print(printable(replay.sentence(line)))
+        for name, value in replay.summary(replayed).items():
+            print(f"{name:14} {printable(str(value))}")
+    return FINDING if replayed.divergences else GOOD
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from observer.doctor import examine  # noqa: PLC0415
+
+    diagnosis = examine()
+    if options.json:
+        checks = [check._asdict() for check in diagnosis.checks]
+        print(json.dumps(diagnosis._asdict() | {"checks": checks}, indent=2))
+    else:
+        for check in diagnosis.checks:
+            mark = "ok" if check.good else "--"
+            print(f"{mark}  {check.name:10} {printable(check.finding)}")
+        verdict = (
+            f"This kernel can be observed, by {diagnosis.method}."
+            if diagnosis.observable
+            else "This kernel can't be observed from here."
+        )
+        print(verdict)
+    return GOOD if diagnosis.observable else UNOBSERVABLE

@@ -1,0 +1,116 @@
+"""Can this kernel be observed, how, and what to do if it can't."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from observer import bpf, compiler, hooks, kernel
+from observer.layout import LayoutError, layout_of
+from observer.loader import METHODS, refusal
+from observer.model import SEMANTICS
+
+if TYPE_CHECKING:
+    from observer.btf import Btf
+    from observer.layout import Layout
+
+
+_NEEDED = ("machine", "types", "semantics", "compiler")
+
+
+class Check(NamedTuple):
+    """One thing the observer needs, or could use."""
+
+    name: str
+    good: bool
+    finding: str  # what is, or what is missing and what to do about it
+
+
+class Diagnosis(NamedTuple):
+    """All checks, and what they come to."""
+
+    observable: bool
+    method: str | None  # how it would attach
+    checks: list[Check]
+    layout: dict[str, object] | None
+
+
+def examine() -> Diagnosis:
+    """Look at the running kernel and at this installation; nothing is left behind."""
+    running = kernel.running()
+    name = f"{running.release} {running.machine}"
+    checks = [Check("kernel", good=True, finding=name), _machine(running.machine)]
+    layout = method = None
+    try:
+        btf = kernel.read_btf()
+        layout = layout_of(btf)
+    except (kernel.KernelError, LayoutError) as e:
+        checks.append(Check("types", good=False, finding=str(e)))
+    else:
+        checks += [_types(layout), _semantics(layout)]
+        method = _attachable(btf, checks)
+        checks.append(_dummy())
+    checks.append(_compiler())
+    return Diagnosis(
+        observable=method is not None
+        and all(check.good for check in checks if check.name in _NEEDED),
+        method=method,
+        checks=checks,
+        layout=layout.as_dict() if layout else None,
+    )
+
+
+def _machine(machine: str) -> Check:
+    if machine == "x86_64":
+        return Check("machine", good=True, finding=machine)
+    return Check(
+        "machine",
+        good=False,
+        finding=f"{machine} is not supported yet; only x86_64 is",
+    )
+
+
+def _types(layout: Layout) -> Check:
+    finding = (
+        f"layout {layout.name}, {layout.match_args} arguments, "
+        f"driver_override in {layout.override_field}"
+    )
+    return Check("types", good=True, finding=finding)
+
+
+def _semantics(layout: Layout) -> Check:
+    slug = layout.semantics
+    if slug in SEMANTICS:
+        return Check("semantics", good=True, finding=slug)
+    return Check("semantics", good=False, finding=f"{slug} is unknown to the model")
+
+
+def _attachable(btf: Btf, checks: list[Check]) -> str | None:
+    """Try each way to attach; return the best that works."""
+    best = None
+    function = hooks.PCI_MATCH_DEVICE
+    for method in METHODS:
+        try:
+            function_id = btf.function(function) or 0
+            bpf.try_attach(function, method=method, function_id=function_id)
+        except OSError as e:
+            checks.append(Check(method, good=False, finding=refusal(e)))
+        else:
+            best = best or method
+            checks.append(Check(method, good=True, finding=f"can hook {function}"))
+    return best
+
+
+def _dummy() -> Check:
+    if kernel.symbol_address("pci_device_id_any"):
+        return Check("kallsyms", good=True, finding="pci_device_id_any is there")
+    return Check(
+        "kallsyms",
+        good=False,
+        finding="addresses are hidden: an override's dummy id is told by its content",
+    )
+
+
+def _compiler() -> Check:
+    problem = compiler.unavailable()
+    found = "bcc can be imported"
+    return Check("compiler", good=not problem, finding=problem or found)

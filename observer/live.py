@@ -1,0 +1,119 @@
+"""Records of the running kernel, with every loss counted and said."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
+
+from observer import abi
+from observer.record import Loss, LossStage
+from observer.wire import Decoder, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from observer.attachment import Attachment
+    from observer.record import Record
+    from observer.ring import Counters
+
+_MATCH: Final = abi.KIND_MATCH
+_TICK_NS: Final = 1_000_000_000
+MATCH_TICKS: Final = 5  # a match takes microseconds
+PROBE_TICKS: Final = 300  # a probe may wait minutes for firmware
+
+
+class Floor:
+    """Calls that entered and never left, as far as that can be known.
+
+    What is under way now may still end, what was there at every one of the last ticks
+    is taken for missed. Never falls, so it can be a counter.
+    """
+
+    def __init__(self, ticks: int) -> None:
+        """Look at this many ticks."""
+        self._under_way: deque[int] = deque(maxlen=ticks)
+        self.missed = 0
+
+    def tick(self, under_way: int) -> None:
+        """Enter how many calls are under way now."""
+        self._under_way.append(under_way)
+        if len(self._under_way) == self._under_way.maxlen:
+            self.missed = max(self.missed, min(self._under_way))
+
+
+class Live:
+    """The attached hooks as a source of records."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        """Read from now on; nothing older than the hooks is there."""
+        self._attachment = attachment
+        self._decoder = Decoder(attachment.layout.probe_function)  # type: ignore[arg-type]
+        self._seen = attachment.counters.read()
+        self._seen_ns = monotonic_ns()
+        self._ticked_ns = self._seen_ns
+        self._matches, self._probes = Floor(MATCH_TICKS), Floor(PROBE_TICKS)
+        self._missed = 0
+        self.received = 0  # match decisions taken from the ring
+        self.decoded = 0  # of these, understood
+
+    def poll(self, timeout_seconds: float) -> Iterator[Record]:
+        """Wait at most this long; yield one batch, the losses before it first.
+
+        A probe is judged by the matches before it, so a loss must be known earlier
+        than any record that it may explain.
+        """
+        self._attachment.ring.wait(timeout_seconds)
+        batch = self._attachment.ring.batch()
+        yield from self._losses()
+        for data in batch:
+            record = self._decode(data)
+            if record is not None:
+                yield record
+
+    @property
+    def counters(self) -> Counters:
+        """The kernel side's counters now."""
+        return self._attachment.counters.read()
+
+    @property
+    def misses(self) -> dict[str, int]:
+        """Missed calls by hook."""
+        counters = self.counters
+        return {
+            "pci_match_device": counters.match_no_entry + self._matches.missed,
+            self._attachment.layout.probe_function: self._probes.missed,
+        }
+
+    def _decode(self, data: bytes) -> Record | None:
+        is_match = data[:2] == _MATCH.to_bytes(2, "little")
+        self.received += is_match
+        try:
+            record = self._decoder.decode(data)
+        except WireError:
+            stage = LossStage.DECODE if is_match else LossStage.OTHER
+            return Loss(self._seen_ns, monotonic_ns(), stage, 1)
+        self.decoded += is_match
+        return record
+
+    def _losses(self) -> Iterator[Loss]:
+        now_ns, counters = monotonic_ns(), self.counters
+        self._tick(now_ns, counters)
+        seen, since_ns = self._seen, self._seen_ns
+        self._seen, self._seen_ns = counters, now_ns
+        missed = sum(self.misses.values())
+        for stage, count in (
+            (LossStage.RESERVE, counters.lost_reserve - seen.lost_reserve),
+            (LossStage.OTHER, counters.lost_other - seen.lost_other),
+            (LossStage.MISSED, missed - self._missed),
+        ):
+            if count:
+                yield Loss(since_ns, now_ns, stage, count)
+        self._missed = missed
+
+    def _tick(self, now_ns: int, counters: Counters) -> None:
+        if now_ns - self._ticked_ns < _TICK_NS:
+            return
+        self._ticked_ns = now_ns
+        self._matches.tick(counters.match_entered - counters.match_left)
+        self._probes.tick(counters.probe_entered - counters.probe_left)

@@ -1,0 +1,109 @@
+"""Judge a recording by the code that runs live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from observer import __version__
+from observer.books import Books
+from observer.log_fields import divergence_fields, probe_fields
+from observer.metrics import About, Metrics, State
+from observer.model import why
+from observer.pipeline import Pipeline
+from observer.record import Judged, Judgement, LossStage, Match, Probed
+from observer.recording import Recording
+from observer.ring import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from observer.record import Observation
+
+
+class Replayed(NamedTuple):
+    """What a recording comes to."""
+
+    release: str
+    semantics: str
+    truncated: bool  # it was cut short
+    books: Books
+    divergences: list[Judged | Probed]
+    metrics: Metrics
+
+
+def replay(path: Path, semantics: str | None = None) -> Replayed:
+    """Judge a recording, by its own semantics unless another one is named.
+
+    Raises RecordingError, or KeyError when there is no such semantics.
+    """
+    with Recording(path) as recording:
+        header = recording.header
+        slug = semantics or header.semantics
+        books = Books()
+        matches = 0
+        divergences: list[Judged | Probed] = []
+
+        def state() -> State:
+            lost = books.lost[LossStage.RESERVE]
+            counters = Counters(
+                emitted=matches + lost + books.lost[LossStage.DECODE],
+                lost_reserve=lost,
+                lost_other=books.lost[LossStage.OTHER],
+            )
+            received = matches + books.lost[LossStage.DECODE]
+            return State(counters, received, matches, {}, {})
+
+        def keep(observation: Observation) -> None:
+            if isinstance(observation, Judged | Probed) and observation.kind:
+                divergences.append(observation)
+
+        layout = str(header.layout.get("name", ""))
+        about = About(__version__, header.release, slug, layout, 0)
+        metrics = Metrics(books, state, about)
+        pipeline = Pipeline(slug, (books, metrics, keep))
+        for record in recording:
+            matches += isinstance(record, Match)
+            pipeline.feed(record)
+        return Replayed(
+            header.release, slug, recording.truncated, books, divergences, metrics
+        )
+
+
+def summary(replayed: Replayed) -> dict[str, object]:
+    """Return the totals under their names."""
+    books = replayed.books
+    return {
+        "kernel": replayed.release,
+        "semantics": replayed.semantics,
+        "truncated": replayed.truncated,
+        "decisions": sum(books.judgements.values()),
+        **{str(name): books.judgements[name] for name in Judgement},
+        "divergences": sum(books.divergences.values()),
+        "lost": {str(stage): count for stage, count in books.lost.items() if count},
+    }
+
+
+def divergence_lines(replayed: Replayed) -> Iterator[dict[str, object]]:
+    """Yield each divergence with its inputs, both answers and why."""
+    for observation in replayed.divergences:
+        if isinstance(observation, Probed):
+            yield {**probe_fields(observation.probe), "kind": observation.kind}
+        else:
+            inputs = observation.match.inputs
+            reason = why(replayed.semantics, inputs)
+            yield {**divergence_fields(observation), "why": reason}
+
+
+def sentence(line: dict[str, object]) -> str:
+    """Say one divergence for a person."""
+    subject = f"{line['kind']}: {line['driver']} and {line['address']}"
+    if "why" not in line:
+        return f"{subject}: bound, but no match was seen during the probe"
+    kernel = _answer(line["kernel"], line["kernel_index"])
+    model = _answer(line["model"], line["model_index"])
+    return f"{subject}: the kernel answered {kernel}, the model {model}: {line['why']}"
+
+
+def _answer(match: object, index: object) -> str:
+    return f"{match}" if index is None else f"{match} {index}"
