@@ -91,6 +91,12 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
         default="info",
         help="least severe lines to log (default: info)",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "console", "json"),
+        default="auto",
+        help="how log lines look (default: console on a terminal, else json)",
+    )
 
 
 def _ring_bytes(text: str) -> int:
@@ -179,6 +185,7 @@ def _observe(
                 semantics=options.semantics,
                 recording=recording,
                 log_level=options.log_level,
+                log_form=options.log_format,
                 ring_bytes=options.ring_bytes,
             )
         )

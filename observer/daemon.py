@@ -40,6 +40,7 @@ class Options(NamedTuple):
     semantics: str = "auto"
     recording: Path | None = None
     log_level: str = "info"
+    log_form: str = "auto"
     ring_bytes: int | None = None
     table_chunks: int | None = None
 
@@ -50,7 +51,7 @@ def run(options: Options) -> None:
     What can fail comes first: the port (ListenError), the hooks (AttachError), the
     recording (OSError). Nothing stays attached then.
     """
-    logger = log.configure(level=options.log_level)
+    logger = log.configure(level=options.log_level, form=options.log_form)
     with ExitStack() as exits:
         listener = None
         if options.address is not None:

@@ -51,11 +51,16 @@ def configure(
     stream: TextIO | None = None,
     level: str = "info",
     *,
+    form: str = "auto",
     environ: Mapping[str, str] = os.environ,
 ) -> FilteringBoundLogger:
-    """Return a logger to `stream`, by default stderr, from `level` on."""
+    """Return a logger to `stream`, by default stderr, from `level` on.
+
+    `form` is console, json, or auto: console on a terminal, JSON otherwise.
+    """
     stream = stream or sys.stderr
-    processors = _for_terminal(environ) if stream.isatty() else _for_machine()
+    person = stream.isatty() if form == "auto" else form == "console"
+    processors = _for_terminal(environ) if person else _for_machine()
     if _is_journal(stream, environ):
         processors.append(_prefix)
     logger: FilteringBoundLogger = structlog.wrap_logger(

@@ -58,9 +58,10 @@ class Ring:
             )
         read, write = mmap.PROT_READ, mmap.PROT_WRITE
         consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, read | write)
-        # The kernel maps the data twice in a row, so no record wraps around.
+        # The kernel offers the data twice in a row, so that no record wraps around.
+        # Mapped once it counts but once in RSS, and joining the rare one costs little.
         self._data = mmap.mmap(
-            descriptor, _PAGE + 2 * size_bytes, mmap.MAP_SHARED, read, offset=_PAGE
+            descriptor, _PAGE + size_bytes, mmap.MAP_SHARED, read, offset=_PAGE
         )
         self._mask = size_bytes - 1
         self._consumed = memoryview(consumer).cast("Q")
@@ -88,8 +89,11 @@ class Ring:
                 break
             length = header & _LENGTH
             if not header & _DISCARD:
-                start = _PAGE + place + _HEADER_BYTES
-                records.append(data[start : start + length])
+                start = _PAGE + (place + _HEADER_BYTES & mask)
+                record = data[start : start + length]
+                if len(record) < length:
+                    record += data[_PAGE : _PAGE + length - len(record)]
+                records.append(record)
             at += (length + _HEADER_BYTES + 7) & ~7
         self._consumed[0] = at
         return records

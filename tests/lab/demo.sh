@@ -97,5 +97,5 @@ trap : INT TERM # the observer gets them too, and ends; then so do we
 
 { when_observed && keep_busy; } < /dev/null &
 loop=$!
-pci-observer run --listen "$listen"
+pci-observer run --listen "$listen" --log-format "${DEMO_LOG_FORMAT:-console}"
 status=$?

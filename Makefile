@@ -1,0 +1,98 @@
+# Everything sets itself up: on a fresh Debian 12, as root, `make run` or `make test`.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix lint clean
+
+KERNEL ?= 6.1
+SCRIPT ?=
+QEMU_ARGS ?=
+MEMORY ?= 2G
+CPUS ?= 1
+KERNELS ?= 5.10 6.1.0-47-amd64 6.1 6.12.90 6.12.113+deb13-amd64 6.12 6.18.15+deb13-amd64 7.2 7.3
+
+PYTHON := .venv/bin/python
+LINT := .venv-lint/bin
+CACHE := build/kernels
+PIP := pip --disable-pip-version-check --quiet install
+
+RUN_PACKAGES := python3-venv python3-bpfcc
+LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd gcc libc6-dev driverctl \
+	bpftool util-linux curl prometheus
+LINT_PACKAGES := clang-format shellcheck systemd
+
+help:
+	@echo "make run      observe this machine, or a virtual one, until Ctrl-C"
+	@echo "make test     all tests, those on real kernels included"
+	@echo "make setup    what pci-observer needs to run, in .venv"
+	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
+	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
+	@echo "make lint     formatters, linters, types, layers"
+
+run: setup
+	@bash tests/lab/run.sh
+
+test: setup-lab $(CACHE)/.fetched
+	$(PYTHON) -m pytest $(PYTEST)
+
+# Without the guests: what can be tested in a minute.
+test-fast: setup-lab
+	$(PYTHON) -m pytest -m "not guest" $(PYTEST)
+
+matrix: setup-lab
+	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest tests/test_live.py $(PYTEST)
+
+guest: setup-lab
+	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }
+	@$(PYTHON) tests/lab/guest.py "$(KERNEL)" "$(SCRIPT)" --memory $(MEMORY) --cpus $(CPUS) -- $(QEMU_ARGS)
+
+setup: build/.stamp-packages-run build/.stamp-venv
+
+setup-lab: setup build/.stamp-packages-lab build/.stamp-test
+
+setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
+
+# Kernels before the tests, so that the download shows and no test waits for it.
+$(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
+	$(PYTHON) tests/lab/kernels.py $(CACHE) get 5.10 6.1 6.12.90 7.3
+	@touch $@
+
+build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)
+build/.stamp-packages-lab: PACKAGES = $(LAB_PACKAGES)
+build/.stamp-packages-lint: PACKAGES = $(LINT_PACKAGES)
+build/.stamp-packages-%: Makefile
+	@mkdir -p build
+	@bash tests/lab/packages.sh $(PACKAGES)
+	@touch $@
+
+# Debian's own Python, since bcc is a package of Debian's.
+build/.stamp-venv: requirements.txt pyproject.toml build/.stamp-packages-run
+	@echo "setting up .venv"
+	@/usr/bin/python3 -m venv --system-site-packages .venv
+	@.venv/bin/$(PIP) -r requirements.txt
+	@.venv/bin/$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+build/.stamp-test: requirements-test.txt build/.stamp-venv
+	@echo "setting up .venv for tests"
+	@.venv/bin/$(PIP) -r requirements-test.txt
+	@touch $@
+
+build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
+	@echo "setting up .venv-lint"
+	@/usr/bin/python3 -m venv .venv-lint
+	@$(LINT)/$(PIP) -r requirements-lint.txt
+	@touch $@
+
+lint: setup-lint
+	$(LINT)/ruff format --check .
+	$(LINT)/ruff check .
+	$(LINT)/mypy --python-executable $(PYTHON)
+	$(LINT)/lint-imports
+	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
+	shellcheck .ci/run tests/lab/*.sh
+	$(LINT)/codespell --skip './build,./.venv*,./.git' .
+	systemd-analyze verify --man=no systemd/pci-observer.service
+
+clean:
+	rm -rf build/.stamp-* build/lab .venv .venv-lint
