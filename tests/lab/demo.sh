@@ -72,12 +72,11 @@ keep_busy() {
 
 # Waits for the observer's answer, so that its start-up is over before things happen.
 when_observed() {
-    local tries
-    for tries in {1..60}; do
-        (: < "/dev/tcp/${listen%:*}/${listen##*:}") 2> /dev/null && break
+    for _ in {1..60}; do
+        curl -sf --max-time 2 -o /dev/null "http://$listen/-/ready" && break
         sleep 1
     done
-    say "the observer answers after ${tries} tries; making decisions for it to see"
+    say "the observer is attached; making decisions for it to see"
 }
 
 end() {
