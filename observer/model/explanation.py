@@ -59,9 +59,9 @@ def _why_id(inputs: Inputs, outcome: Outcome) -> str:
     if outcome.match is Source.DYNID:
         return f"dynid {index} ({spelled(inputs.dynids[index])}) is the first to match."
     entry = (inputs.driver.id_table or ())[index]
-    which = "override_only, and driver_override names this driver"
-    if not entry.override_only:
-        which = "the first entry that counts"
+    which = "the first entry that counts"
+    if entry.override_only and inputs.driver_override is not None:
+        which = "override_only, and driver_override names this driver"
     return f"No dynid matches; id_table[{index}] ({spelled(entry)}) does: {which}."
 
 
