@@ -176,8 +176,8 @@ class Metrics(Collector):
             "stage",
         )
         lost = dict(self._books.lost)
+        # As new as emitted; the books also hold what could not be decoded.
         lost[LossStage.RESERVE] = counters.lost_reserve
-        lost[LossStage.OTHER] = counters.lost_other
         yield _counter(
             "events_lost_total",
             "Events lost; the stages reserve, decode and queue are match decisions.",

@@ -125,6 +125,7 @@ def eventful() -> Metrics:
         probed("ahci", 40_000_000_000, ProbeResult.REFUSED),
         probed("nvme", kind=Kind.PROBE_WITHOUT_MATCH),
         Loss(0, 1, LossStage.DECODE, 1),
+        Loss(0, 1, LossStage.OTHER, 6),
         state=BUSY,
     )
 
