@@ -66,7 +66,7 @@ def compile_program(
     flags = [f"-I{bpf_dir}", "-Wall", "-Wno-unused-function", "-Werror"]
     flags += [f"-D{k}" if v is None else f"-D{k}={v:#x}u" for k, v in constants.items()]
     try:
-        module = bcc.BPF(text=source(bpf_dir), cflags=flags)
+        module = bcc.BPF(text=source(bpf_dir).encode(), cflags=flags)
     except Exception as e:
         raise CompileError(f"bcc could not compile the programs: {e}") from e
     return _extract(module, bcc.lib)
