@@ -1,0 +1,99 @@
+"""observer/hooks.py: what is hooked on which kernel, and the constants for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from shapes import all_layouts, layouts
+
+from observer import hooks
+
+if TYPE_CHECKING:
+    from observer.layout import Layout
+
+KERNELS = all_layouts()
+L0, D = layouts()["L0"], layouts()["D"]
+
+
+def constants(layout: Layout, method: str = "kprobe") -> dict[str, int | None]:
+    """Return the constants where kallsyms is hidden."""
+    return hooks.constants(layout, method=method, pci_device_id_any=0)
+
+
+def test_plan_before_the_split() -> None:
+    """Up to v5.13 one function does the probing, hooked at both ends."""
+    assert (
+        hooks.Hook(
+            "pci_match_device", "enter_pci_match_device", "leave_pci_match_device"
+        ),
+        hooks.Hook("pci_unregister_driver", "enter_pci_unregister_driver"),
+        hooks.Hook(
+            "driver_probe_device", "enter_probe_function", "leave_probe_function"
+        ),
+    ) == hooks.plan(L0)
+
+
+def test_plan_after_the_split() -> None:
+    """Later the inner function decides, and the outer one only tells the path."""
+    assert (
+        hooks.Hook(
+            "__driver_probe_device", "enter_probe_function", "leave_probe_function"
+        ),
+        hooks.Hook("driver_probe_device", "enter_outer_probe_function"),
+    ) == hooks.plan(D)[2:]
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_indispensable_first(release: str) -> None:
+    """What can't be missed is attached before anything else."""
+    assert "pci_match_device" == hooks.plan(KERNELS[release])[0].function
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_every_hook_has_a_name(release: str) -> None:
+    """All that may be hooked is in HOOKS, from which the metrics take their labels."""
+    assert {hook.function for hook in hooks.plan(KERNELS[release])} <= set(hooks.HOOKS)
+
+
+def test_offsets() -> None:
+    """The programs get the layout's offsets under the same names."""
+    found = constants(D)
+    taken = {name: value for name, value in found.items() if name in D.offsets}
+    assert taken == {name: D.offsets[name] for name in taken}
+    assert {"DRV_DYNIDS", "DEV_OVERRIDE", "ID_SIZE", "MATCH_ARGS"} <= set(taken)
+
+
+def test_kernel_without_override() -> None:
+    """No member, no constant: the programs leave the reading out."""
+    offsets = {k: v for k, v in D.offsets.items() if k != "DEV_OVERRIDE"}
+    assert "DEV_OVERRIDE" not in constants(replace(D, offsets=offsets))
+
+
+@pytest.mark.parametrize(("layout", "split"), [(L0, False), (D, True)])
+def test_probe_split(layout: Layout, *, split: bool) -> None:
+    """The programs know whether there are two probing functions."""
+    assert split == ("PROBE_SPLIT" in constants(layout))
+
+
+@pytest.mark.parametrize(("method", "bare"), [("fentry", True), ("kprobe", False)])
+def test_method(method: str, *, bare: bool) -> None:
+    """The programs know how they are called."""
+    assert bare == ("FENTRY" in constants(D, method))
+
+
+def test_sizes() -> None:
+    """The ring's size goes to the programs in pages, the table's in chunks."""
+    found = hooks.constants(
+        D, method="kprobe", pci_device_id_any=7, ring_bytes=1 << 16, table_chunks=3
+    )
+    names = ("RING_PAGES", "TABLE_CHUNKS", "PCI_DEVICE_ID_ANY")
+    assert (16, 3, 7) == tuple(found[name] for name in names)
+
+
+def test_sources_exist() -> None:
+    """The program text is made of files that are there."""
+    bpf = Path(__file__).parents[1] / "bpf"
+    assert [] == [name for name in hooks.SOURCES if not (bpf / name).is_file()]
