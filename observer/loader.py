@@ -22,6 +22,8 @@ from observer.layout import Layout, LayoutError, layout_of
 from observer.program import Program, put_in_maps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from observer.btf import Btf
 
 METHODS: Final = ("fentry", "kprobe")
@@ -39,15 +41,20 @@ class Attached(NamedTuple):
     hooks: dict[str, str]  # function -> "" when attached, else why not
 
 
-def refusal(error: OSError) -> str:
+def refusal(
+    error: OSError,
+    *,
+    lockdown: Callable[[], str] = kernel.lockdown,
+    euid: Callable[[], int] = os.geteuid,
+) -> str:
     """Turn a kernel's refusal to trace into a sentence for an operator."""
-    if kernel.lockdown() == "confidentiality":
+    if lockdown() == "confidentiality":
         return (
             "the kernel is locked down (confidentiality), which forbids programs "
             "to read kernel memory; boot without lockdown=confidentiality"
         )
     if error.errno in {errno.EPERM, errno.EACCES}:
-        if os.geteuid() != 0:
+        if euid() != 0:
             return (
                 f"no permission to trace the kernel ({error.strerror}); run as root, "
                 "or with CAP_BPF and CAP_PERFMON"
@@ -59,25 +66,23 @@ def refusal(error: OSError) -> str:
     return f"this kernel can't be hooked ({error.strerror})"
 
 
-def choose_method(btf: Btf, wanted: str) -> str:
+def choose_method(
+    btf: Btf, wanted: str, *, attempt: Callable[..., None] = bpf.try_attach
+) -> str:
     """Return the attach method to use: the wanted one, or the best that works.
 
     Raises LoaderError when the kernel refuses.
     """
     function = hooks.PCI_MATCH_DEVICE
-    refused: OSError | None = None
+    refused: list[OSError] = []
     for method in METHODS if wanted == "auto" else (wanted,):
         try:
-            bpf.try_attach(
-                function, method=method, function_id=btf.function(function) or 0
-            )
+            attempt(function, method=method, function_id=btf.function(function) or 0)
         except OSError as e:
-            refused = refused or e
+            refused.append(e)
         else:
             return method
-    if refused is None:
-        raise LoaderError(f"unknown attach method {wanted}")
-    raise LoaderError(refusal(refused))
+    raise LoaderError(refusal(refused[0]))
 
 
 def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:
@@ -159,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Load, send the outcome over the socket, and leave without any clean-up."""
     parser = argparse.ArgumentParser(prog="python -m observer.loader")
     parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--attach", default="auto")
+    parser.add_argument("--attach", choices=("auto", *METHODS), default="auto")
     parser.add_argument("--ring-bytes", type=int, default=hooks.RING_BYTES)
     parser.add_argument("--table-chunks", type=int, default=hooks.TABLE_CHUNKS)
     parser.add_argument("--define", action="append", default=[], help="for tests")
