@@ -16,6 +16,9 @@ from observer.ring import CounterMap, Ring
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# -P: nothing is imported from the directory that we happen to be in.
+LOADER: Final = (sys.executable, "-P", "-m", "observer.loader")
+
 _MESSAGE_BYTES: Final = 1 << 18
 _DESCRIPTORS: Final = 64
 
@@ -40,7 +43,9 @@ class Attachment(NamedTuple):
             os.close(self.links.pop())
 
 
-def attach(arguments: tuple[str, ...] = ()) -> Attachment:
+def attach(
+    arguments: tuple[str, ...] = (), *, command: tuple[str, ...] = LOADER
+) -> Attachment:
     """Run the loader with these arguments and take over what it attached.
 
     Raises AttachError with the loader's sentence, or with one about its end.
@@ -48,10 +53,8 @@ def attach(arguments: tuple[str, ...] = ()) -> Attachment:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            # -P: nothing is imported from the directory that we happen to be in.
-            command = [sys.executable, "-P", "-m", "observer.loader"]
-            command += ["--fd", str(theirs.fileno()), *arguments]
-            loader = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            whole = [*command, "--fd", str(theirs.fileno()), *arguments]
+            loader = subprocess.Popen(whole, pass_fds=[theirs.fileno()])
         try:
             message, descriptors = _receive(ours)
         finally:
@@ -74,6 +77,8 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(rights)
     if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        for descriptor in descriptors:
+            os.close(descriptor)
         raise AttachError("the loader's message did not come whole")
     return (json.loads(data) if data else {}), descriptors.tolist()
 

@@ -1,0 +1,162 @@
+"""observer/attachment.py: what the loader may send, and every way it may fail.
+
+The loaders here are small scripts; the maps that they send are real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shapes import layouts
+
+from observer.attachment import LOADER, AttachError, Attachment, attach
+from observer.ring import Counters
+
+LAYOUT = layouts()["D"]
+HOOKS = {"pci_match_device": "", "driver_probe_device": "no such function"}
+PRELUDE = """
+import array, json, os, signal, socket, sys
+channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
+def send(message, descriptors=()):
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    channel.sendmsg([json.dumps(message).encode()], rights if descriptors else [])
+"""
+MESSAGE = {
+    "layout": LAYOUT.as_dict(),
+    "method": "kprobe",
+    "hooks": HOOKS,
+    "ring_bytes": 4096,
+}
+GOOD = f"""
+from observer import bpf
+from observer.program import Map
+events = bpf.create_map(Map("events", 27, 0, 0, 4096, 0))
+counters = bpf.create_map(Map("counters", 2, 4, 8, 16, 1 << 10))
+links = [os.memfd_create("link 1"), os.memfd_create("link 2")]
+send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, *links])
+"""
+
+
+def loaded(script: str, *arguments: str) -> Attachment:
+    """Attach by a loader that does this."""
+    return attach(arguments, command=(sys.executable, "-c", PRELUDE + script))
+
+
+def refused(script: str, *arguments: str) -> str:
+    """Return the sentence about a loader that fails."""
+    with pytest.raises(AttachError) as caught:
+        loaded(script, *arguments)
+    return str(caught.value)
+
+
+def descriptors() -> dict[int, str]:
+    """Return what is open now."""
+    return {
+        int(fd.name): str(fd.readlink())
+        for fd in Path("/proc/self/fd").iterdir()
+        if fd.is_symlink()
+    }
+
+
+@pytest.fixture
+def attachment() -> Attachment:
+    """Return what a good loader attached."""
+    return loaded(GOOD)
+
+
+def test_error() -> None:
+    """The loader's sentence is the error's."""
+    assert "no BTF; get one" == refused("send({'error': 'no BTF; get one'})")
+
+
+def test_arguments() -> None:
+    """The loader is told what to do."""
+    script = "send({'error': ' '.join(sys.argv[3:])})"
+    assert "--attach kprobe" == refused(script, "--attach", "kprobe")
+
+
+def test_silence() -> None:
+    """A loader that ends without a word is told by its status."""
+    assert "the loader ended with status 3 and said nothing" == refused("sys.exit(3)")
+
+
+def test_killed() -> None:
+    """So is one that is killed."""
+    script = "os.kill(os.getpid(), signal.SIGKILL)"
+    assert "the loader ended with status -9 and said nothing" == refused(script)
+
+
+def test_too_many_descriptors() -> None:
+    """A message that did not come whole is no message, and leaves nothing open."""
+    before = descriptors()
+    script = "send({}, [os.dup(0) for _ in range(100)])"
+    assert "the loader's message did not come whole" == refused(script)
+    assert before == descriptors()
+
+
+def test_failure_leaves_nothing() -> None:
+    """After an error no descriptor and no child remains."""
+    before = descriptors()
+    refused("send({'error': 'no'})")
+    assert before == descriptors()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_attached(attachment: Attachment) -> None:
+    """What the loader said of the kernel and its hooks is kept."""
+    taken = attachment.layout, attachment.method, attachment.hooks
+    assert (LAYOUT, "kprobe", HOOKS) == taken
+
+
+def test_maps(attachment: Attachment) -> None:
+    """Ring and counters can be read, and waited for."""
+    ring = attachment.ring
+    read = attachment.counters.read(), ring.batch(), ring.wait(0)
+    assert (Counters(), [], False) == read
+
+
+def test_detach(attachment: Attachment) -> None:
+    """Detaching closes the links; once more does nothing."""
+    names = {fd: descriptors()[fd] for fd in attachment.links}
+    assert ["/memfd:link 1 (deleted)", "/memfd:link 2 (deleted)"] == list(
+        names.values()
+    )
+    attachment.detach()
+    attachment.detach()
+    assert {} == {fd: n for fd, n in descriptors().items() if names.get(fd) == n}
+
+
+def test_ring_outlives_the_hooks(attachment: Attachment) -> None:
+    """After detaching, what is in the ring can still be read."""
+    attachment.detach()
+    assert [] == attachment.ring.batch()
+
+
+def test_no_child_keeps_the_hooks() -> None:
+    """No descriptor is inherited by programs that the daemon starts."""
+    before = descriptors()
+    attachment = loaded(GOOD)
+    new = descriptors().keys() - before.keys()
+    assert new >= set(attachment.links)
+    assert [] == [fd for fd in new if os.get_inheritable(fd)]
+
+
+def test_current_directory_is_no_source(tmp_path: Path) -> None:
+    """The loader, a privileged process, imports nothing from where we are."""
+    (tmp_path / "observer").mkdir()
+    (tmp_path / "observer" / "__init__.py").write_text("raise SystemExit('hostile')\n")
+    done = subprocess.run(
+        [*LOADER, "--help"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
