@@ -51,7 +51,10 @@ class Ring:
     with a weaker memory order.
     """
 
-    def __init__(self, descriptor: int, size_bytes: int) -> None:
+    def __init__(
+        self, descriptor: int, size_bytes: int, *, wake_up: int | None = None
+    ) -> None:
+        """Map a ring; `wake_up` can be read when the ring can, by default it itself."""
         if platform.machine() != "x86_64":
             raise NotImplementedError(
                 f"reading the ring on {platform.machine()} is not supported yet"
@@ -68,7 +71,8 @@ class Ring:
         self._produced = memoryview(self._data)[:8].cast("Q")
         self._headers = memoryview(self._data)[_PAGE:].cast("I")
         self._poller = select.epoll()
-        self._poller.register(descriptor, select.EPOLLIN)
+        wakes = descriptor if wake_up is None else wake_up
+        self._poller.register(wakes, select.EPOLLIN)
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until there is something to read; say whether there is.
