@@ -11,7 +11,7 @@ from observer.record import Loss, LossStage
 from observer.wire import Decoder, WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from observer.attachment import Attachment
     from observer.record import Record
@@ -45,12 +45,15 @@ class Floor:
 class Live:
     """The attached hooks as a source of records."""
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(
+        self, attachment: Attachment, *, clock: Callable[[], int] = monotonic_ns
+    ) -> None:
         """Read from now on; nothing older than the hooks is there."""
         self._attachment = attachment
+        self._clock = clock
         self._decoder = Decoder(attachment.layout.probe_function)  # type: ignore[arg-type]
         self._seen = attachment.counters.read()
-        self._seen_ns = monotonic_ns()
+        self._seen_ns = clock()
         self._ticked_ns = self._seen_ns
         self._matches, self._probes = Floor(MATCH_TICKS), Floor(PROBE_TICKS)
         self._missed = 0
@@ -92,12 +95,12 @@ class Live:
             record = self._decoder.decode(data)
         except WireError:
             stage = LossStage.DECODE if is_match else LossStage.OTHER
-            return Loss(self._seen_ns, monotonic_ns(), stage, 1)
+            return Loss(self._seen_ns, self._clock(), stage, 1)
         self.decoded += is_match
         return record
 
     def _losses(self) -> Iterator[Loss]:
-        now_ns, counters = monotonic_ns(), self.counters
+        now_ns, counters = self._clock(), self.counters
         self._tick(now_ns, counters)
         seen, since_ns = self._seen, self._seen_ns
         self._seen, self._seen_ns = counters, now_ns

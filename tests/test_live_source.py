@@ -1,0 +1,328 @@
+"""observer/live.py: every loss is counted, and said before what it may explain.
+
+Not to be confused with test_live.py, which observes kernels in virtual machines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import pytest
+from encode import encode_driver, encode_match, encode_probe, encode_unregister
+from hypothesis import given
+from hypothesis import strategies as st
+from shapes import layouts
+from strategies import drivers, matches, probes, unregisters
+
+from observer.books import Books
+from observer.live import MATCH_TICKS, PROBE_TICKS, Floor, Live
+from observer.pipeline import Pipeline
+from observer.record import (
+    Device,
+    Driver,
+    Id,
+    Inputs,
+    Loss,
+    LossStage,
+    Match,
+    Outcome,
+    Path,
+    Probe,
+    ProbeResult,
+    Record,
+    Source,
+    Task,
+)
+from observer.ring import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from observer.attachment import Attachment
+
+SECOND = 10**9
+LAYOUTS = layouts()
+DRIVER = Driver(1, "e1000", (Id(1, 2),))
+MATCH = Match(
+    5,
+    Task(1, 1, "modprobe", 0),
+    "0000:00:02.0",
+    False,
+    Inputs(Device(1, 2, 3, 4, 5), DRIVER),
+    Outcome(Source.STATIC, 0),
+)
+PROBE = Probe(
+    9,
+    4,
+    MATCH.task,
+    MATCH.address,
+    1,
+    "e1000",
+    True,
+    Path.DIRECT,
+    ProbeResult.BOUND,
+    None,
+)
+SENT = [*encode_driver(DRIVER), encode_match(MATCH), encode_probe(PROBE, 0)]
+READ: list[Record] = [DRIVER, MATCH, PROBE]
+BROKEN_MATCH, BROKEN_PROBE = SENT[1][:-1], SENT[2][:-1]
+
+
+class Hooks:
+    """Attached hooks whose kernel does what the test says."""
+
+    def __init__(self, *, shape: str = "D") -> None:
+        self.layout = LAYOUTS[shape]
+        self.ring = self
+        self.counters = self
+        self.now = Counters()
+        self.waiting: deque[list[bytes]] = deque()
+        self.ktime_ns = 1000
+
+    def wait(self, _timeout_seconds: float) -> bool:
+        """Say whether there is something in the ring."""
+        return bool(self.waiting)
+
+    def batch(self) -> list[bytes]:
+        """Take what is in the ring."""
+        return self.waiting.popleft() if self.waiting else []
+
+    def read(self) -> Counters:
+        """Return the counters now."""
+        return self.now
+
+    def count(self, **more: int) -> None:
+        """Let the kernel count."""
+        for name, number in more.items():
+            before = cast("int", getattr(self.now, name))
+            self.now = self.now._replace(**{name: before + number})
+
+    def live(self) -> Live:
+        """Observe."""
+        return Live(cast("Attachment", self), clock=lambda: self.ktime_ns)
+
+
+def polled(hooks: Hooks, live: Live, *batch: bytes) -> list[Record]:
+    """Return what one poll makes of these bytes in the ring."""
+    hooks.waiting.append(list(batch))
+    return list(live.poll(0))
+
+
+def test_records() -> None:
+    """What the hooks wrote comes out as records."""
+    hooks = Hooks()
+    assert READ == polled(hooks, hooks.live(), *SENT)
+
+
+def test_probe_function() -> None:
+    """A probe's return value is read as the layout's function means it."""
+    read = {}
+    for shape in ("L0", "D"):
+        hooks = Hooks(shape=shape)
+        (probe,) = polled(hooks, hooks.live(), encode_probe(PROBE, 1))
+        read[shape] = cast("Probe", probe).result
+    assert {"L0": ProbeResult.BOUND, "D": ProbeResult.REFUSED} == read
+
+
+def test_nothing() -> None:
+    """Nothing in the ring, nothing lost: nothing comes."""
+    hooks = Hooks()
+    assert [] == polled(hooks, hooks.live())
+
+
+@pytest.mark.parametrize(
+    ("counter", "stage"),
+    [
+        ("lost_reserve", LossStage.RESERVE),
+        ("lost_other", LossStage.OTHER),
+        ("match_no_entry", LossStage.MISSED),
+    ],
+)
+def test_losses_come_first(counter: str, stage: LossStage) -> None:
+    """A loss is said before the records of its batch, with the time it lies in."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(**{counter: 3})
+    hooks.ktime_ns = 2000
+    assert [Loss(1000, 2000, stage, 3), *READ] == polled(hooks, live, *SENT)
+
+
+def test_loss_is_said_once() -> None:
+    """Only what was lost since the last poll is said."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(lost_reserve=3)
+    polled(hooks, live)
+    assert [] == polled(hooks, live)
+    hooks.ktime_ns = 3000
+    hooks.count(lost_reserve=1)
+    assert [Loss(1000, 3000, LossStage.RESERVE, 1)] == polled(hooks, live)
+
+
+def test_losses_before_the_start() -> None:
+    """What was lost before observing began is not ours to say."""
+    hooks = Hooks()
+    hooks.count(lost_reserve=3, lost_other=2)
+    assert [] == polled(hooks, hooks.live())
+
+
+@pytest.mark.parametrize(
+    ("data", "stage"),
+    [
+        (BROKEN_MATCH, LossStage.DECODE),
+        (BROKEN_PROBE, LossStage.OTHER),
+        (b"", LossStage.OTHER),
+        (b"\x02", LossStage.OTHER),
+    ],
+)
+def test_broken_record(data: bytes, stage: LossStage) -> None:
+    """Bytes that are no record are a loss; only matches are lost decisions."""
+    hooks = Hooks()
+    assert [Loss(1000, 1000, stage, 1), DRIVER] == polled(
+        hooks, hooks.live(), data, SENT[0]
+    )
+
+
+def test_received_and_decoded() -> None:
+    """Both count match decisions and nothing else."""
+    hooks = Hooks()
+    live = hooks.live()
+    polled(hooks, live, *SENT, BROKEN_MATCH, BROKEN_PROBE)
+    assert (2, 1) == (live.received, live.decoded)
+
+
+def test_counters() -> None:
+    """The kernel side's counters are those of now."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(emitted=7)
+    assert Counters(emitted=7) == live.counters
+
+
+def ticked(hooks: Hooks, live: Live, times: int) -> list[Record]:
+    """Poll once a second."""
+    said: list[Record] = []
+    for _ in range(times):
+        hooks.ktime_ns += SECOND
+        said += polled(hooks, live)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("counter", "ticks", "hook"),
+    [
+        ("match_entered", MATCH_TICKS, "pci_match_device"),
+        ("probe_entered", PROBE_TICKS, "__driver_probe_device"),
+    ],
+)
+def test_call_that_never_leaves(counter: str, ticks: int, hook: str) -> None:
+    """A call that is under way for too long was missed, once."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(**{counter: 1})
+    assert [] == ticked(hooks, live, ticks - 1)
+    assert 0 == live.misses[hook]
+    (loss,) = ticked(hooks, live, ticks)
+    assert (LossStage.MISSED, 1) == (cast("Loss", loss).stage, cast("Loss", loss).count)
+    assert 1 == live.misses[hook]
+
+
+def test_slow_call_is_no_miss() -> None:
+    """A call that leaves in time was not missed."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(match_entered=1)
+    ticked(hooks, live, MATCH_TICKS - 1)
+    hooks.count(match_left=1)
+    assert [] == ticked(hooks, live, MATCH_TICKS)
+
+
+def test_polling_often_is_no_tick() -> None:
+    """Polls within a second look once: a busy ring does not shorten the wait."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(match_entered=1)
+    for _ in range(20):
+        hooks.ktime_ns += SECOND // 20
+        assert [] == polled(hooks, live)
+
+
+def under_way(floor: Floor, counts: Iterable[int]) -> list[int]:
+    """Return what is missed after each of these ticks."""
+    missed = []
+    for count in counts:
+        floor.tick(count)
+        missed.append(floor.missed)
+    return missed
+
+
+counts = st.lists(st.integers(-2, 5), max_size=20)
+
+
+@given(st.integers(1, 5), counts)
+def test_floor_is_what_stayed(ticks: int, counts: list[int]) -> None:
+    """Missed is the most that was under way at every one of so many ticks."""
+    windows = [counts[at : at + ticks] for at in range(len(counts) - ticks + 1)]
+    expected = max((min(window) for window in windows), default=0)
+    floor = Floor(ticks)
+    under_way(floor, counts)
+    assert max(expected, 0) == floor.missed
+
+
+@given(st.integers(1, 5), counts)
+def test_floor_never_falls(ticks: int, counts: list[int]) -> None:
+    """A counter is made of it."""
+    missed = under_way(Floor(ticks), counts)
+    assert sorted(missed) == missed
+
+
+class Emitted(NamedTuple):
+    """A match decision: in the ring, perhaps damaged, or lost for lack of room."""
+
+    match: Match
+    damage: bytes | None = None
+    fits: bool = True
+
+    def data(self) -> bytes:
+        """Return what lies in the ring; its kind is never damaged."""
+        whole = encode_match(self.match)
+        return whole if self.damage is None else whole[:2] + self.damage
+
+
+others = st.one_of(
+    drivers.map(encode_driver),
+    probes.map(lambda probe: [encode_probe(probe, 0)]),
+    unregisters.map(lambda unregister: [encode_unregister(unregister)]),
+    st.binary(max_size=40)
+    .filter(lambda data: data[:2] != b"\x02\0")
+    .map(lambda d: [d]),
+)
+# Undecodable names and doubts that no hook can see are not on the wire.
+wire_matches = matches(doubted=st.just(()))
+emitted = st.builds(
+    Emitted, wire_matches, st.none() | st.binary(max_size=120), st.booleans()
+)
+scripts = st.lists(st.lists(emitted | others, max_size=6), max_size=4)
+
+
+@given(scripts)
+def test_conservation(script: list[list[Emitted | list[bytes]]]) -> None:
+    """Emitted = lost + agree + diverge + indeterminate, whatever happens on the way."""
+    hooks, books = Hooks(), Books()
+    live, pipeline = hooks.live(), Pipeline("linux-5.15", (books,))
+    for step in script:
+        batch: list[bytes] = []
+        for event in step:
+            if not isinstance(event, Emitted):
+                batch += event
+                continue
+            hooks.count(emitted=1, lost_reserve=not event.fits)
+            if event.fits:
+                batch.append(event.data())
+        for record in polled(hooks, live, *batch):
+            pipeline.feed(record)
+    lost = books.lost[LossStage.RESERVE] + books.lost[LossStage.DECODE]
+    assert live.counters.emitted == lost + sum(books.judgements.values())
+    assert live.received - live.decoded == books.lost[LossStage.DECODE]
+    assert live.decoded == sum(books.judgements.values())
