@@ -25,7 +25,7 @@ class Piece(NamedTuple):
     name: str
     has_probe: bool
     first: int  # place of entries[0] in id_table
-    entries: tuple[Id, ...]
+    entries: tuple[Id, ...]  # at least one when END_MORE
     end: int  # enum rec_end
 
 

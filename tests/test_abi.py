@@ -142,6 +142,16 @@ def test_size(answers: dict[str, str], struct: str) -> None:
     assert size == len(answers[struct]) // 2
 
 
+def test_ret_and_index_are_signed() -> None:
+    """An errno and "does not apply" are negative; all other numbers are not."""
+    ret, index = b"\xff" * abi.PROBE.size, b"\xff" * abi.MATCH.size
+    signed = [n for n in abi.PROBE.unpack(ret) if isinstance(n, int) and n < 0]
+    assert signed == [-1]
+    signed = [n for n in abi.MATCH.unpack(index) if isinstance(n, int) and n < 0]
+    assert signed == [-1]
+    assert min(n for n in abi.ENTRY.unpack(b"\xff" * abi.ENTRY.size)) > 0
+
+
 def test_widths() -> None:
     """Texts have the size that the header gives them."""
     assert abi.NAME_SIZE == len(abi.DRIVER.unpack(bytes(abi.DRIVER.size))[-1])

@@ -45,6 +45,9 @@ def given_table(
         (Id(PCI_ANY_ID, PCI_ANY_ID, class_=0x02FFFF, class_mask=0xFF0000), True),
         (Id(PCI_ANY_ID, PCI_ANY_ID, class_=0x030000, class_mask=0xFF0000), False),
         (Id(PCI_ANY_ID, PCI_ANY_ID, class_=0x030000, class_mask=0), True),
+        (Id(PCI_ANY_ID, PCI_ANY_ID, class_=0x020001, class_mask=0xFFFFFF), False),
+        (Id(PCI_ANY_ID, PCI_ANY_ID, class_=0x020100, class_mask=0x000100), False),
+        (Id(PCI_ANY_ID, PCI_ANY_ID, class_=1 << 31, class_mask=1 << 31), False),
     ],
 )
 def test_one_id(entry: Id, matches: bool) -> None:  # noqa: FBT001 - a parameter

@@ -257,6 +257,14 @@ def test_why(case: Inputs, sentence: str) -> None:
     assert sentence == why("linux-5.15", case)
 
 
+def test_why_without_flags() -> None:
+    """Before override_only the flag is no reason."""
+    assert (
+        "No dynid matches; id_table[1] (*:*) does: the first entry that counts."
+        == why("linux-3.16", row(False, "oo", None))
+    )
+
+
 @pytest.mark.parametrize("slug", SEMANTICS)
 @given(case=inputs)
 def test_why_is_one_printable_line(slug: str, case: Inputs) -> None:

@@ -215,6 +215,15 @@ def test_unknown_driver_needs_no_line(tmp_path: Path) -> None:
     assert read(path) == [match]
 
 
+def test_driver_that_went_away(tmp_path: Path) -> None:
+    """After its unregistration a driver's line says nothing of its number."""
+    path = tmp_path / "r"
+    unknown = Driver(1, "e1000", None, TableState.UNKNOWN)
+    late = MATCH._replace(inputs=MATCH.inputs._replace(driver=unknown))
+    write(path, [DRIVER, GONE, late])
+    assert read(path) == [DRIVER, GONE, late]
+
+
 @given(st.lists(records, max_size=12))
 def test_any_records_round_trip(fed: list[Record]) -> None:
     """Whatever was recorded is read again, drivers put in where they are needed."""

@@ -187,6 +187,15 @@ def test_unregistered_driver_is_forgotten() -> None:
     assert Driver(1, "e1000", None, TableState.UNKNOWN) == record.inputs.driver
 
 
+def test_unregistered_pieces_are_forgotten() -> None:
+    """Half a table of a driver that went away completes no other."""
+    decode = decoder()
+    first, second, third = encode_driver(LONG)
+    gone = encode_unregister(Unregister(9, LONG.number, LONG.name))
+    for data in (first, second, gone, third):
+        assert not isinstance(decode.decode(data), Driver)
+
+
 @given(
     matches(
         st.builds(
