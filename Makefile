@@ -92,7 +92,9 @@ lint: setup-lint
 	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
 	shellcheck .ci/run tests/lab/*.sh
 	$(LINT)/codespell --skip './build,./.venv*,./.git' .
-	systemd-analyze verify --man=no systemd/pci-observer.service
+	@mkdir -p build/lint
+	sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' systemd/pci-observer.service > build/lint/pci-observer.service
+	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
 	rm -rf build/.stamp-* build/lab .venv .venv-lint
