@@ -1,0 +1,177 @@
+"""The texts for operators say what the code does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from exported import PREFIX, families
+
+from observer import __version__
+from observer.cli import main
+from observer.hooks import HOOKS
+from observer.metrics import METHODS
+from observer.model import SEMANTICS
+from observer.record import Judgement, Kind, LossStage, ProbeResult, Reason, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+# Labels whose values are fixed.
+VALUES: dict[tuple[str, str], Iterable[str]] = {
+    ("match_decisions_total", "result"): Source,
+    ("judgements_total", "judgement"): Judgement,
+    ("divergences_total", "kind"): Kind,
+    ("indeterminate_total", "reason"): Reason,
+    ("probe_results_total", "result"): ProbeResult,
+    ("events_total", "stage"): ("emitted", "received", "decoded"),
+    ("events_lost_total", "stage"): LossStage,
+    ("hook_attached", "hook"): HOOKS,
+    ("hook_attached", "method"): METHODS,
+    ("probe_misses_total", "hook"): HOOKS,
+    ("hooked_calls_total", "call"): ("match", "probe"),
+    ("hooked_calls_total", "at"): ("entry", "return", "return_without_entry"),
+}
+
+
+def section(title: str) -> str:
+    """Return what stands in README.md under a heading."""
+    return README.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def rows(text: str, first: str) -> dict[str, list[str]]:
+    """Return the table whose first heading is this, by its first column."""
+    table = text.split(f"| {first} |", 1)[1].split("\n\n", 1)[0]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def labels(cell: str) -> dict[str, list[str]]:
+    """Return labels, and the values that are listed for them."""
+    found = re.findall(r"`(\w+)`(?: = ([^`;]+))?", cell)
+    return {
+        name: values.strip().split(", ") if values else [] for name, values in found
+    }
+
+
+def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the command prints for --help."""
+    with pytest.raises(SystemExit):
+        main([*arguments, "--help"])
+    return capsys.readouterr().out
+
+
+def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    """README.md lists the verbs that there are, and gives an example of each."""
+    text = section("The command")
+    offered = set(re.findall(r"(?m)^ {4}(\w[\w-]*) ", help_of([], capsys)))
+    assert offered == rows(text, "verb").keys()
+    assert offered == set(re.findall(r"(?m)^pci-observer (\w+)", text))
+
+
+def test_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option in README.md's text on the command is one of a verb's."""
+    verbs = ("run", "record", "replay", "doctor")
+    offered = "".join(help_of([verb], capsys) for verb in verbs)
+    for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
+        "--help"
+    }:
+        assert f"{option} " in offered or f"{option}\n" in offered
+
+
+def test_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said not to be there yet is not there."""
+    planned = re.findall(
+        r"`([\w-]+)`", section("What is not there yet").split(". A ")[0]
+    )
+    assert planned
+    offered = help_of([], capsys)
+    assert not [verb for verb in planned if f" {verb} " in offered]
+
+
+def test_metrics() -> None:
+    """README.md's table is what is exported: names, types and labels."""
+    table = rows(section("Metrics"), "name")
+    exported = {name.removeprefix(PREFIX): each for name, each in families().items()}
+    assert exported.keys() == table.keys()
+    for name, family in exported.items():
+        assert family.type == table[name][0].split()[0]
+        assert family.labels == labels(table[name][1]).keys()
+
+
+def test_label_values() -> None:
+    """README.md lists all values of the labels that have a fixed set of them."""
+    table = rows(section("Metrics"), "name")
+    listed = {
+        (name, label): set(values)
+        for name, cells in table.items()
+        for label, values in labels(cells[1]).items()
+        if values
+    }
+    assert {key: set(map(str, values)) for key, values in VALUES.items()} == listed
+
+
+def test_semantics() -> None:
+    """README.md names all semantics, and no other ones."""
+    assert SEMANTICS.keys() == set(re.findall(r"`(linux-\d+\.\d+)`", README))
+
+
+def test_hooks() -> None:
+    """Each hook has a section with fields, caveats and overhead."""
+    titles = re.findall(r"(?m)^## Hook: (.+)$", README)
+    assert set(HOOKS) == {name for title in titles for name in title.split(", ")}
+    for title in titles:
+        parts = re.findall(r"(?m)^### (.+)$", section(f"Hook: {title}"))
+        assert ["FIELDS", "CAVEATS", "OVERHEAD"] == parts
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_targets(name: str) -> None:
+    """Every make target in a text is in the Makefile."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text))
+    assert not {each for each in targets if f"\n{each}:" not in MAKEFILE}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_files(name: str) -> None:
+    """Every file of ours that a text names is there."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    top = r"(?:observer|bpf|tests|systemd|dashboards|\.ci)/[\w./-]*"
+    named = set(re.findall(rf"(?<![\w./]){top}", text))
+    assert not {each for each in named if not (ROOT / each.rstrip(".")).exists()}
+
+
+def test_changelog() -> None:
+    """The changelog has a place for what comes and a section for this version."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "\n## [Unreleased]\n" in text
+    assert f"\n## [{__version__}] - " in text
+
+
+def test_version() -> None:
+    """The command tells the version of the package."""
+    command = [sys.executable, "-m", "observer", "--version"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=30
+    )
+    assert f"{__version__}\n" == done.stdout
+
+
+def test_licences() -> None:
+    """Everything below bpf/ names both licences in its first line."""
+    first = "SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0"
+    files = [path for path in (ROOT / "bpf").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert first in path.read_text(encoding="utf-8").splitlines()[0]
