@@ -4,8 +4,9 @@
  * compiles this file and fails when the two disagree.
  *
  * Fixed widths, natural alignment, explicit padding, host byte order. A record is
- * as long as head.size says, never longer than what it carries. No kernel address
- * leaves the kernel: drivers are known by a number given at first sight.
+ * as long as head.size says; a match, of which there are many, is no longer than
+ * what it carries. Drivers are known by a number given at first sight, so that no
+ * kernel address is needed to tell them apart; only driver_data may hold one.
  * pid is the thread and tgid the process, as in the kernel.
  */
 #ifndef PCI_OBSERVER_RECORD_H

@@ -22,6 +22,7 @@ from observer.server import Server, listen
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -45,19 +46,24 @@ class Options(NamedTuple):
     table_chunks: int | None = None
 
 
-def run(options: Options) -> None:
+def run(
+    options: Options,
+    *,
+    attach_hooks: Callable[[tuple[str, ...]], Attachment] = attach,
+) -> None:
     """Observe until SIGINT or SIGTERM.
 
     What can fail comes first: the port (ListenError), the hooks (AttachError), the
     recording (OSError). Nothing stays attached then.
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
+    os.umask(0o077)  # a recording is for its owner alone
     with ExitStack() as exits:
         listener = None
         if options.address is not None:
             listener = exits.enter_context(listen(options.address))
         logger.info("attaching", method=options.method)
-        attachment = attach(_loader_arguments(options))
+        attachment = attach_hooks(_loader_arguments(options))
         exits.callback(attachment.detach)
         semantics = _semantics(options, attachment)
         recorder = _recorder(options, attachment, semantics, logger)

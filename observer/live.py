@@ -95,7 +95,8 @@ class Live:
             record = self._decoder.decode(data)
         except WireError:
             stage = LossStage.DECODE if is_match else LossStage.OTHER
-            return Loss(self._seen_ns, self._clock(), stage, 1)
+            # Its time can't be read, and it may have waited in the ring for long.
+            return Loss(0, self._clock(), stage, 1)
         self.decoded += is_match
         return record
 

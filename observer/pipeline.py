@@ -23,7 +23,7 @@ from observer.record import (
 Sink = Callable[[Observation], None]
 OnSinkError = Callable[[Sink, Exception], None]
 
-LOSSES = 16  # remembered; an older one is followed by others that cover as much
+LOSSES = 64  # remembered; an older one is followed by others that cover as much
 _NONE = Source.NONE
 
 

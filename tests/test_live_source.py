@@ -5,18 +5,17 @@ Not to be confused with test_live.py, which observes kernels in virtual machines
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
 from encode import encode_driver, encode_match, encode_probe, encode_unregister
 from hypothesis import given
 from hypothesis import strategies as st
-from shapes import layouts
+from scripted_hooks import Hooks
 from strategies import drivers, matches, probes, unregisters
 
 from observer.books import Books
-from observer.live import MATCH_TICKS, PROBE_TICKS, Floor, Live
+from observer.live import MATCH_TICKS, PROBE_TICKS, Floor
 from observer.pipeline import Pipeline
 from observer.record import (
     Device,
@@ -39,10 +38,9 @@ from observer.ring import Counters
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from observer.attachment import Attachment
+    from observer.live import Live
 
 SECOND = 10**9
-LAYOUTS = layouts()
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 MATCH = Match(
     5,
@@ -67,40 +65,6 @@ PROBE = Probe(
 SENT = [*encode_driver(DRIVER), encode_match(MATCH), encode_probe(PROBE, 0)]
 READ: list[Record] = [DRIVER, MATCH, PROBE]
 BROKEN_MATCH, BROKEN_PROBE = SENT[1][:-1], SENT[2][:-1]
-
-
-class Hooks:
-    """Attached hooks whose kernel does what the test says."""
-
-    def __init__(self, *, shape: str = "D") -> None:
-        self.layout = LAYOUTS[shape]
-        self.ring = self
-        self.counters = self
-        self.now = Counters()
-        self.waiting: deque[list[bytes]] = deque()
-        self.ktime_ns = 1000
-
-    def wait(self, _timeout_seconds: float) -> bool:
-        """Say whether there is something in the ring."""
-        return bool(self.waiting)
-
-    def batch(self) -> list[bytes]:
-        """Take what is in the ring."""
-        return self.waiting.popleft() if self.waiting else []
-
-    def read(self) -> Counters:
-        """Return the counters now."""
-        return self.now
-
-    def count(self, **more: int) -> None:
-        """Let the kernel count."""
-        for name, number in more.items():
-            before = cast("int", getattr(self.now, name))
-            self.now = self.now._replace(**{name: before + number})
-
-    def live(self) -> Live:
-        """Observe."""
-        return Live(cast("Attachment", self), clock=lambda: self.ktime_ns)
 
 
 def polled(hooks: Hooks, live: Live, *batch: bytes) -> list[Record]:
@@ -175,13 +139,24 @@ def test_losses_before_the_start() -> None:
         (b"", LossStage.OTHER),
         (b"\x02", LossStage.OTHER),
     ],
+    ids=["match", "probe", "nothing", "half a kind"],
 )
 def test_broken_record(data: bytes, stage: LossStage) -> None:
     """Bytes that are no record are a loss; only matches are lost decisions."""
     hooks = Hooks()
-    assert [Loss(1000, 1000, stage, 1), DRIVER] == polled(
+    assert [Loss(0, 1000, stage, 1), DRIVER] == polled(
         hooks, hooks.live(), data, SENT[0]
     )
+
+
+def test_broken_match_explains_its_probe() -> None:
+    """A match that can't be read may be the one that a probe needs."""
+    hooks, books = Hooks(), Books()
+    hooks.ktime_ns = PROBE.ktime_ns + SECOND
+    pipeline = Pipeline("linux-5.15", (books,))
+    for record in polled(hooks, hooks.live(), SENT[0], BROKEN_MATCH, SENT[2]):
+        pipeline.feed(record)
+    assert {} == books.divergences
 
 
 def test_received_and_decoded() -> None:
