@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -103,12 +103,15 @@ class Recorder:
         if self._writer:
             self._attempt(self._writer.close)
 
-    def _attempt(self, write: partial[None] | object) -> None:
+    def _attempt(self, write: Callable[[], None]) -> None:
         try:
-            write()  # type: ignore[operator]
+            write()
         except OSError as e:
-            self._writer = None
             self._logger.warning("recording ended", error=e.strerror)
+            if self._writer:
+                with suppress(OSError):  # what does not fit still does not
+                    self._writer.close()
+            self._writer = None
 
 
 class Daemon:

@@ -1,0 +1,303 @@
+"""observer/daemon.py: what it reads, says and leaves behind, with hooks from a script.
+
+The whole daemon on real kernels is observed in test_live.py.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from encode import encode_driver, encode_match
+from scripted_hooks import Hooks
+
+from observer import log
+from observer.attachment import AttachError, Attachment
+from observer.daemon import Daemon, Options, Recorder, run
+from observer.record import Device, Driver, Id, Inputs, Match, Outcome, Source, Task
+from observer.recording import Header, Recording, Writer
+from observer.server import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DRIVER = Driver(1, "e1000", (Id(1, 2),))
+MATCH = Match(
+    5,
+    Task(1, 1, "modprobe", 0),
+    "0000:00:02.0",
+    False,
+    Inputs(Device(1, 2, 3, 4, 5), DRIVER),
+    Outcome(Source.STATIC, 0),
+)
+WRONG = MATCH._replace(outcome=Outcome(Source.NONE))
+HEADER = Header("6.1.0-56-amd64", "x86_64", {}, "linux-5.15")
+FULL = Path("/dev/full")
+
+CHILD = """
+import json, os, sys
+from pathlib import Path
+from encode import encode_driver, encode_match
+from observer import daemon, privileges
+from test_daemon import DRIVER, MATCH, Ending
+
+class Unprivileged(Ending):
+    def wait(self, timeout_seconds):
+        print(json.dumps([os.getuid(), privileges.held()["CapEff"]]), flush=True)
+        return super().wait(timeout_seconds)
+
+hooks = Unprivileged([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
+options = daemon.Options(address="127.0.0.1:0", recording=Path(sys.argv[1]))
+daemon.run(options, attach_hooks=lambda arguments: hooks)
+"""
+
+
+class Ending(Hooks):
+    """Hooks that see these batches and then SIGTERM; `rest` is in the ring then."""
+
+    def __init__(
+        self,
+        batches: list[list[bytes]],
+        rest: list[list[bytes]],
+        number: int = signal.SIGTERM,
+    ) -> None:
+        super().__init__()
+        self.waiting.extend(batches)
+        self.rest = rest
+        self.number = number
+
+    def wait(self, _timeout_seconds: float) -> bool:
+        """End when there is no more."""
+        if not self.waiting and self.attached:
+            signal.raise_signal(self.number)
+        return bool(self.waiting)
+
+    def detach(self) -> None:
+        """Take the hooks away; what is in the ring stays there."""
+        super().detach()
+        self.waiting.extend(self.rest)
+        self.rest = []
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Give pytest its signals back."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def observed(hooks: Hooks, level: str = "info") -> list[dict[str, object]]:
+    """Run a daemon until its end; return its log."""
+    stream = io.StringIO()
+    logger = log.configure(stream, level)
+    recorder = Recorder(None, logger)
+    daemon = Daemon(hooks.attachment(), "linux-5.15", recorder, logger)
+    daemon.announce("127.0.0.1:9817")
+    daemon.run()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def without_time(line: dict[str, object]) -> dict[str, object]:
+    """Return what is the same each time."""
+    return {key: line[key] for key in line if key not in {"timestamp", "level"}}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it(number: int) -> None:
+    """Either signal ends it in order, with the totals as its last word."""
+    hooks = Ending([[*encode_driver(DRIVER), encode_match(MATCH)]], [], number)
+    hooks.count(emitted=3, lost_reserve=2)
+    assert {
+        "event": "stopped",
+        "emitted": 3,
+        "lost": 2,
+        "agree": 1,
+        "diverge": 0,
+        "indeterminate": 0,
+    } == without_time(observed(hooks)[-1])
+
+
+def test_hooks_are_taken_away() -> None:
+    """At the end nothing is attached."""
+    hooks = Ending([], [])
+    observed(hooks)
+    assert not hooks.attached
+
+
+def test_rest_of_the_ring() -> None:
+    """What was in the ring when the hooks went is still judged."""
+    hooks = Ending([], [encode_driver(DRIVER), [encode_match(MATCH)] * 2])
+    assert 2 == observed(hooks)[-1]["agree"]
+
+
+def test_divergence_is_logged() -> None:
+    """A divergence comes with the model's reason."""
+    (line,) = (
+        line
+        for line in observed(
+            Ending([[*encode_driver(DRIVER), encode_match(WRONG)]], [])
+        )
+        if line["event"] == "divergence"
+    )
+    assert ("expected_not_matched", "none", "static") == (
+        line["kind"],
+        line["kernel"],
+        line["model"],
+    )
+    assert "id_table[0]" in str(line["why"])
+
+
+def test_announcement() -> None:
+    """The first lines say what is observed, how and where, and what is missing."""
+    first, second, *_ = observed(Ending([], []))
+    assert {
+        "event": "observing",
+        "kernel": os.uname().release,
+        "layout": "D",
+        "semantics": "linux-5.15",
+        "method": "kprobe",
+        "metrics": "http://127.0.0.1:9817/metrics",
+    } == without_time(first)
+    assert {
+        "event": "hook not attached",
+        "hook": "pci_unregister_driver",
+        "error": "no room",
+    } == without_time(second)
+
+
+def recorder(path: Path) -> tuple[Recorder, Callable[[], list[str]]]:
+    """Return a recorder and what it says."""
+    stream = io.StringIO()
+    made = Recorder(Writer(path, HEADER), log.configure(stream))
+
+    def said() -> list[str]:
+        lines = map(json.loads, stream.getvalue().splitlines())
+        return [f"{line['event']}: {line['error']}" for line in lines]
+
+    return made, said
+
+
+def test_recording(tmp_path: Path) -> None:
+    """What is seen is kept."""
+    made, said = recorder(tmp_path / "r")
+    made.record(MATCH)
+    made.close()
+    with Recording(tmp_path / "r") as recording:
+        assert [DRIVER, MATCH] == list(recording)
+    assert [] == said()
+
+
+def test_full_disk() -> None:
+    """A full disk is told once and ends the recording, nothing else."""
+    made, said = recorder(FULL)
+    for _ in range(1000):
+        made.record(MATCH)
+    made.flush()
+    made.close()
+    assert ["recording ended: No space left on device"] == said()
+
+
+def test_full_disk_at_the_end() -> None:
+    """So it is when only the last lines do not fit."""
+    made, said = recorder(FULL)
+    made.record(MATCH)
+    made.close()
+    made.close()
+    assert ["recording ended: No space left on device"] == said()
+
+
+def test_nothing_to_record() -> None:
+    """Without a file nothing is kept, and nothing said."""
+    stream = io.StringIO()
+    made = Recorder(None, log.configure(stream))
+    made.record(MATCH)
+    made.flush()
+    made.close()
+    assert "" == stream.getvalue()
+
+
+def attaching(hooks: Hooks) -> Callable[[tuple[str, ...]], Attachment]:
+    """Return a function that attaches these hooks."""
+    return lambda _arguments: hooks.attachment()
+
+
+def test_unknown_semantics() -> None:
+    """A kernel beyond the model is not observed, and the hooks go again."""
+    hooks = Hooks(semantics="linux-9.0")
+    with pytest.raises(AttachError) as caught:
+        run(Options(), attach_hooks=attaching(hooks))
+    assert (
+        "this kernel decides by linux-9.0, which the model does not know; "
+        "choose another one with --semantics"
+    ) == str(caught.value)
+    assert not hooks.attached
+
+
+def test_recording_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file that can't be opened ends all before it begins, without hooks."""
+    hooks = Hooks()
+    with pytest.raises(IsADirectoryError):
+        run(Options(recording=tmp_path), attach_hooks=attaching(hooks))
+    assert not hooks.attached
+
+
+def test_bad_address() -> None:
+    """The address is tried before anything is attached."""
+
+    def never(_arguments: tuple[str, ...]) -> Attachment:
+        raise AssertionError
+
+    with pytest.raises(ListenError):
+        run(Options(address="nowhere"), attach_hooks=never)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(), "--attach auto"),
+        (Options(method="kprobe"), "--attach kprobe"),
+        (Options(ring_bytes=4096), "--attach auto --ring-bytes 4096"),
+        (Options(table_chunks=2), "--attach auto --table-chunks 2"),
+    ],
+)
+def test_loader_is_told(options: Options, expected: str) -> None:
+    """What the operator chose reaches the loader."""
+    told: list[tuple[str, ...]] = []
+
+    def refuse(arguments: tuple[str, ...]) -> Attachment:
+        told.append(arguments)
+        raise AttachError("no")
+
+    with pytest.raises(AttachError):
+        run(options, attach_hooks=refuse)
+    assert [tuple(expected.split())] == told
+
+
+def test_whole_run(tmp_path: Path) -> None:
+    """From start to SIGTERM: the ring is read as nobody, what was seen is kept."""
+    tmp_path.chmod(0o755)
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, tmp_path / "r"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert 0 == done.returncode, done.stderr
+    uids = {json.loads(line)[0] for line in done.stdout.splitlines()}
+    capabilities = {json.loads(line)[1] for line in done.stdout.splitlines()}
+    assert 0 not in uids
+    assert {"0" * 16} == capabilities
+    with Recording(tmp_path / "r") as recording:
+        assert [DRIVER, MATCH] == list(recording)
