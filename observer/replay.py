@@ -8,10 +8,10 @@ from observer import __version__
 from observer.books import Books
 from observer.log_fields import divergence_fields, probe_fields
 from observer.metrics import About, Metrics, State
-from observer.model import why
+from observer.model import SEMANTICS, why
 from observer.pipeline import Pipeline
 from observer.record import Judged, Judgement, LossStage, Match, Probed
-from observer.recording import Recording
+from observer.recording import Recording, RecordingError
 from observer.ring import Counters
 
 if TYPE_CHECKING:
@@ -35,11 +35,16 @@ class Replayed(NamedTuple):
 def replay(path: Path, semantics: str | None = None) -> Replayed:
     """Judge a recording, by its own semantics unless another one is named.
 
-    Raises RecordingError, or KeyError when there is no such semantics.
+    Raises RecordingError, also when the recording's semantics is not known here.
     """
     with Recording(path) as recording:
         header = recording.header
         slug = semantics or header.semantics
+        if slug not in SEMANTICS:
+            raise RecordingError(
+                f"{path}: line 1: semantics: {slug} is not known to the model; "
+                "choose another one with --semantics"
+            )
         books = Books()
         matches = 0
         divergences: list[Judged | Probed] = []
@@ -49,7 +54,6 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
             counters = Counters(
                 emitted=matches + lost + books.lost[LossStage.DECODE],
                 lost_reserve=lost,
-                lost_other=books.lost[LossStage.OTHER],
             )
             received = matches + books.lost[LossStage.DECODE]
             return State(counters, received, matches, {}, {})
