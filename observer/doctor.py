@@ -10,6 +10,8 @@ from observer.loader import METHODS, refusal
 from observer.model import SEMANTICS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from observer.btf import Btf
     from observer.layout import Layout
 
@@ -34,14 +36,14 @@ class Diagnosis(NamedTuple):
     layout: dict[str, object] | None
 
 
-def examine() -> Diagnosis:
+def examine(*, btf_file: str | Path = kernel.VMLINUX_BTF) -> Diagnosis:
     """Look at the running kernel and at this installation; nothing is left behind."""
     running = kernel.running()
     name = f"{running.release} {running.machine}"
     checks = [Check("kernel", good=True, finding=name), _machine(running.machine)]
     layout = method = None
     try:
-        btf = kernel.read_btf()
+        btf = kernel.read_btf(btf_file)
         layout = layout_of(btf)
     except (kernel.KernelError, LayoutError) as e:
         checks.append(Check("types", good=False, finding=str(e)))

@@ -1,0 +1,94 @@
+"""observer/doctor.py: a verdict with its findings, whatever the machine may do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from observer import compiler, doctor
+from observer.kernel import running
+from observer.loader import METHODS
+
+NEEDED = ("machine", "types", "semantics", "compiler")
+
+
+def descriptors() -> set[str]:
+    """Return what is open now."""
+    return {
+        f"{fd.name}: {fd.readlink()}"
+        for fd in Path("/proc/self/fd").iterdir()
+        if fd.is_symlink()
+    }
+
+
+def checks(diagnosis: doctor.Diagnosis) -> dict[str, doctor.Check]:
+    """Return the checks by name."""
+    return {check.name: check for check in diagnosis.checks}
+
+
+@pytest.fixture(scope="module")
+def here() -> doctor.Diagnosis:
+    """Examine this machine once."""
+    return doctor.examine()
+
+
+def test_verdict(here: doctor.Diagnosis) -> None:
+    """Observable means: one method works, and nothing that is needed is missing."""
+    found = checks(here)
+    methods = [m for m in METHODS if m in found and found[m].good]
+    missing = [name for name in NEEDED if name in found and not found[name].good]
+    assert here.method == (methods[0] if methods else None)
+    assert here.observable == bool(methods and not missing)
+
+
+def test_every_check_has_a_finding(here: doctor.Diagnosis) -> None:
+    """Good or bad, each check says what it found, in one line."""
+    findings = [check.finding for check in here.checks]
+    assert [] == [text for text in findings if not text or "\n" in text]
+
+
+def test_kernel_is_named(here: doctor.Diagnosis) -> None:
+    """The first line says which kernel this is about."""
+    kernel = running()
+    expected = doctor.Check("kernel", good=True, finding=" ".join(kernel))
+    assert expected == here.checks[0]
+
+
+def test_compiler(here: doctor.Diagnosis) -> None:
+    """The compiler is there where the tests run."""
+    assert checks(here)["compiler"].good == (compiler.unavailable() == "")
+
+
+def test_layout(here: doctor.Diagnosis) -> None:
+    """A layout that was understood is in the report, for bug reports."""
+    assert (here.layout is not None) == checks(here)["types"].good
+
+
+def test_nothing_is_left_behind(here: doctor.Diagnosis) -> None:
+    """What was tried is taken away: the same descriptors as before are open."""
+    assert here  # bcc is imported by now
+    before = descriptors()
+    doctor.examine()
+    assert before == descriptors()
+
+
+def test_kernel_without_types(tmp_path: Path) -> None:
+    """Without BTF nothing is tried, and the missing option is named."""
+    diagnosis = doctor.examine(btf_file=tmp_path / "absent")
+    found = checks(diagnosis)
+    assert ["kernel", "machine", "types", "compiler"] == list(found)
+    assert (False, None, None) == (
+        diagnosis.observable,
+        diagnosis.method,
+        diagnosis.layout,
+    )
+    assert found["types"].finding.endswith("built with CONFIG_DEBUG_INFO_BTF=y")
+
+
+def test_kernel_with_broken_types(tmp_path: Path) -> None:
+    """Types that can't be read are a finding, not a crash."""
+    (tmp_path / "vmlinux").write_bytes(b"no BTF at all")
+    diagnosis = doctor.examine(btf_file=tmp_path / "vmlinux")
+    assert not diagnosis.observable
+    assert "is no BTF: " in checks(diagnosis)["types"].finding
