@@ -24,6 +24,7 @@ from observer.durations import Durations, Histogram
 from observer.hooks import HOOKS
 from observer.labels import Labels
 from observer.record import LossStage
+from observer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -233,7 +234,8 @@ def _about(about: About) -> Iterator[Metric]:
     yield _gauge(
         "kernel_info",
         "The observed kernel and how it is understood.",
-        {(about.release, about.semantics, about.layout): 1},
+        # A recording may say anything here.
+        {(printable(about.release), about.semantics, printable(about.layout)): 1},
         "release",
         "semantics",
         "layout",
