@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,13 +30,17 @@ _EXITS: Final = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status of contracts.md."""
-    options = _parser().parse_args(arguments)
-    verb: Callable[[argparse.Namespace], int] = options.verb
+    status = GOOD
     try:
-        return verb(options)
-    except BrokenPipeError:  # | head
-        sys.stderr.close()
-        return GOOD
+        try:
+            options = _parser().parse_args(arguments)
+            verb: Callable[[argparse.Namespace], int] = options.verb
+            status = verb(options)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # | head; what is left must not fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

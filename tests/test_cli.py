@@ -1,0 +1,320 @@
+"""observer/cli.py: exit statuses, one-line errors, nothing hostile to a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from observer import __version__
+from observer.cli import FINDING, GOOD, UNOBSERVABLE, USAGE, main
+from observer.model import SEMANTICS
+from observer.record import (
+    Device,
+    Driver,
+    Id,
+    Inputs,
+    Loss,
+    LossStage,
+    Match,
+    Outcome,
+    Record,
+    Source,
+    Task,
+)
+from observer.recording import Header, Writer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERBS = ("run", "record", "replay", "doctor")
+HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
+DRIVER = Driver(1, "e1000", (Id(1, 2),))
+AGREE = Match(
+    5,
+    Task(1, 1, "modprobe", 0),
+    "0000:00:02.0",
+    False,
+    Inputs(Device(1, 2, 3, 4, 5), DRIVER),
+    Outcome(Source.STATIC, 0),
+)
+DIVERGE = AGREE._replace(outcome=Outcome(Source.NONE))
+OVERRIDE_ONLY = AGREE._replace(
+    inputs=AGREE.inputs._replace(
+        driver=DRIVER._replace(id_table=(Id(1, 2, override_only=1),))
+    )
+)
+HOSTILE = "\x1b]0;owned\x07\nagree 99 \u202e"
+# Root without any capability: no kernel lets it trace.
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Return where to record."""
+    return tmp_path / "r.jsonl"
+
+
+def record(path: Path, *fed: Record, header: Header = HEADER) -> str:
+    """Write a recording; return its name."""
+    with Writer(path, header) as writer:
+        for each in fed:
+            writer.write(each)
+    return str(path)
+
+
+def powerless(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command without the privilege to trace."""
+    return subprocess.run(
+        [*POWERLESS, sys.executable, "-m", "observer", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def exited(*arguments: str) -> object:
+    """Return the status with which argparse ends the command."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Help is there for each verb and tells the exit statuses."""
+    assert GOOD == exited(*verb.split(), "--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith(f"usage: pci-observer {verb}".strip())
+    assert "exit status: 0 good, 1 a finding, 2 wrong usage or bad input" in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is the package's."""
+    assert (GOOD, f"{__version__}\n") == (exited("--version"), capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "no-such-verb",
+        "run --attach magic",
+        "run --semantics linux-9.0",
+        "run --ring-bytes 5000",
+        "run --ring-bytes 2048",
+        "run --ring-bytes many",
+        "record",
+        "replay",
+        "replay r --semantics linux-9.0",
+        "replay r --json --metrics",
+        "doctor --yaml",
+    ],
+)
+def test_usage(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage is told on stderr, its last line says what is wrong."""
+    assert USAGE == exited(*arguments.split())
+    output, errors = capsys.readouterr()
+    assert "" == output
+    assert "error: " in errors.splitlines()[-1]
+
+
+def test_slugs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slug that does not exist is answered with those that do."""
+    exited("replay", "r", "--semantics", "linux-9.0")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert [] == [slug for slug in SEMANTICS if slug not in last]
+
+
+@pytest.mark.parametrize(
+    ("fed", "status"),
+    [
+        ([], GOOD),
+        ([AGREE], GOOD),
+        ([AGREE, DIVERGE], FINDING),
+        ([Loss(0, 1, LossStage.RESERVE, 1)], GOOD),
+    ],
+)
+def test_replay_status(recording: Path, fed: list[Record], status: int) -> None:
+    """A divergence is a finding; all else is good."""
+    assert status == main(["replay", record(recording, *fed)])
+
+
+def test_replay_by_other_semantics(recording: Path) -> None:
+    """The semantics that is named judges."""
+    name = record(recording, OVERRIDE_ONLY)
+    assert [FINDING, GOOD] == [
+        main(["replay", name]),
+        main(["replay", name, "--semantics", "linux-3.16"]),
+    ]
+
+
+def test_replay_text(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each divergence, then the totals."""
+    main(["replay", record(recording, AGREE, DIVERGE)])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "expected_not_matched: e1000 and 0000:00:02.0: the kernel answered none, "
+        "the model static 0: "
+    )
+    assert [
+        "kernel         6.1.0-56-amd64",
+        "semantics      linux-5.15",
+        "truncated      False",
+        "decisions      2",
+        "agree          1",
+        "diverge        1",
+        "indeterminate  0",
+        "divergences    1",
+        "lost           {}",
+    ] == rest
+
+
+def test_replay_json(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON object for each divergence, a summary last."""
+    main(["replay", "--json", record(recording, AGREE, DIVERGE)])
+    divergence, last = map(json.loads, capsys.readouterr().out.splitlines())
+    named = divergence["kind"], divergence["driver"], divergence["model_index"]
+    assert ("expected_not_matched", "e1000", 0) == named
+    assert (2, 1) == (last["summary"]["decisions"], last["summary"]["diverge"])
+
+
+def test_replay_metrics(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The metrics are printed as they are served, and nothing else."""
+    main(["replay", "--metrics", record(recording, DIVERGE)])
+    output = capsys.readouterr().out
+    expected = 'divergences_total{driver="e1000",kind="expected_not_matched"} 1.0\n'
+    assert f"\npci_observer_{expected}" in output
+    assert output.startswith("# HELP ")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--metrics"]])
+def test_hostile_names(
+    recording: Path, form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names in a recording can't speak to the terminal or make lines of their own."""
+    driver = DRIVER._replace(name=HOSTILE)
+    inputs = DIVERGE.inputs._replace(driver=driver, driver_override=HOSTILE)
+    match = DIVERGE._replace(inputs=inputs, address=HOSTILE)
+    header = HEADER._replace(release=HOSTILE, layout={"name": HOSTILE + "\udcff"})
+    main(["replay", *form, record(recording, match, header=header)])
+    output = capsys.readouterr().out
+    assert output.replace("\n", "").isprintable()
+    assert "\nagree 99" not in output
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the one line that a bad input is answered with."""
+    assert USAGE == main(arguments)
+    output, errors = capsys.readouterr()
+    (line,) = errors.splitlines()
+    assert ("", True) == (output, line.isprintable())
+    return line
+
+
+def test_no_recording(capsys: pytest.CaptureFixture[str], recording: Path) -> None:
+    """A file that does not exist is named."""
+    expected = f"pci-observer: {recording}: No such file or directory"
+    assert expected == failed(capsys, "replay", str(recording))
+
+
+def test_bad_recording(capsys: pytest.CaptureFixture[str], recording: Path) -> None:
+    """What is wrong with a recording is told by file, line and field."""
+    recording.write_text('{"format": "something else"}\n')
+    expected = f"pci-observer: {recording}: line 1: format: not pci-observer-recording"
+    assert expected == failed(capsys, "replay", str(recording))
+
+
+def test_broken_line(capsys: pytest.CaptureFixture[str], recording: Path) -> None:
+    """So is what is wrong in the middle."""
+    record(recording, AGREE)
+    with recording.open("a") as file:
+        file.write('{"record": "loss"}\n')
+    expected = f"pci-observer: {recording}: line 4: since_ns: missing"
+    assert expected == failed(capsys, "replay", str(recording))
+
+
+def test_recording_of_unknown_semantics(
+    capsys: pytest.CaptureFixture[str], recording: Path
+) -> None:
+    """A recording's own slug may be one that we do not know, or a hostile one."""
+    name = record(recording, header=HEADER._replace(semantics=HOSTILE))
+    assert r"semantics: \x1b]0;owned" in failed(capsys, "replay", name)
+
+
+def test_hostile_file_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A file's name can't speak to the terminal either."""
+    assert r"\x1b[31m\nr: No such" in failed(
+        capsys, "replay", str(tmp_path / "\x1b[31m\nr")
+    )
+
+
+def test_bad_address(capsys: pytest.CaptureFixture[str]) -> None:
+    """An address that can't be listened on is wrong usage."""
+    assert USAGE == main(["run", "--listen", "nowhere"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pci-observer: 'nowhere' is no address to listen on: ")
+
+
+def test_run_unobservable() -> None:
+    """A kernel that can't be observed is told in the last line, by status 3."""
+    done = powerless("run", "--listen", "127.0.0.1:0")
+    assert (UNOBSERVABLE, "") == (done.returncode, done.stdout)
+    attaching, line = done.stderr.splitlines()
+    assert "attaching" == json.loads(attaching)["event"]
+    assert line.startswith("pci-observer: ")
+
+
+def test_record_unobservable(recording: Path) -> None:
+    """Then nothing is recorded, not even a header."""
+    done = powerless("record", "-o", str(recording))
+    assert (UNOBSERVABLE, False) == (done.returncode, recording.exists())
+
+
+def test_doctor_unobservable() -> None:
+    """The doctor comes to the same verdict, and ends with it."""
+    done = powerless("doctor")
+    last = done.stdout.splitlines()[-1]
+    assert (UNOBSERVABLE, "") == (done.returncode, done.stderr)
+    assert "This kernel can't be observed from here." == last
+
+
+def test_doctor_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each check with its mark, then the verdict that the status says."""
+    status = main(["doctor"])
+    *lines, verdict = capsys.readouterr().out.splitlines()
+    assert {"ok", "--"} >= {line.split()[0] for line in lines}
+    assert (status == GOOD) == verdict.startswith("This kernel can be observed, by ")
+    assert status in {GOOD, UNOBSERVABLE}
+
+
+def test_doctor_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same as JSON, with the layout for a bug report."""
+    status = main(["doctor", "--json"])
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert ["observable", "method", "checks", "layout"] == list(told)
+    assert ["name", "good", "finding"] == list(told["checks"][0])
+    assert told["observable"] == (status == GOOD)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["replay", "/dev/null"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_that_leaves(arguments: list[str], unbuffered: str) -> None:
+    """A reader that has seen enough, such as head, is nothing to complain about."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "observer", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONUNBUFFERED": unbuffered} if unbuffered else {},
+    )
+    assert isinstance(command.stdout, io.IOBase)
+    command.stdout.close()
+    _, errors = command.communicate(timeout=60)
+    assert [] == [line for line in errors.splitlines() if "BrokenPipe" in line]
+    assert command.returncode in {GOOD, USAGE, UNOBSERVABLE}
