@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from structlog.typing import FilteringBoundLogger
-
+    from observer.log import Logger
     from observer.record import Record
 
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
@@ -80,7 +79,7 @@ def run(
 class Recorder:
     """Keeps what is seen, if it is to be kept; a full disk ends that, not the rest."""
 
-    def __init__(self, writer: Writer | None, logger: FilteringBoundLogger) -> None:
+    def __init__(self, writer: Writer | None, logger: Logger) -> None:
         """Write to `writer`, or nowhere."""
         self._writer = writer
         self._logger = logger
@@ -122,7 +121,7 @@ class Daemon:
         attachment: Attachment,
         semantics: str,
         recorder: Recorder,
-        logger: FilteringBoundLogger,
+        logger: Logger,
     ) -> None:
         """Judge by `semantics` what `attachment` sees."""
         self._attachment = attachment
@@ -258,7 +257,7 @@ def _recorder(
     options: Options,
     attachment: Attachment,
     semantics: str,
-    logger: FilteringBoundLogger,
+    logger: Logger,
 ) -> Recorder:
     if options.recording is None:
         return Recorder(None, logger)

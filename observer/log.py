@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 import structlog
 from structlog.processors import ExceptionRenderer
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from observer.record import Inputs, Observation
 
+Logger: TypeAlias = "FilteringBoundLogger"
+
 DECISIONS = 50  # lines a second
 LOSSES = 5
 
@@ -53,7 +55,7 @@ def configure(
     *,
     form: str = "auto",
     environ: Mapping[str, str] = os.environ,
-) -> FilteringBoundLogger:
+) -> Logger:
     """Return a logger to `stream`, by default stderr, from `level` on.
 
     `form` is console, json, or auto: console on a terminal, JSON otherwise.
@@ -63,7 +65,7 @@ def configure(
     processors = _for_terminal(environ) if person else _for_machine()
     if _is_journal(stream, environ):
         processors.append(_prefix)
-    logger: FilteringBoundLogger = structlog.wrap_logger(
+    logger: Logger = structlog.wrap_logger(
         structlog.WriteLogger(stream),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -75,7 +77,7 @@ def configure(
 class LogSink:
     """One warning for each divergence, never held back; less for the rest."""
 
-    def __init__(self, log: FilteringBoundLogger, why: Callable[[Inputs], str]) -> None:
+    def __init__(self, log: Logger, why: Callable[[Inputs], str]) -> None:
         """Log to `log`; `why` explains the model's answer in one sentence."""
         self._log = log
         self._why = why
