@@ -1,0 +1,114 @@
+"""The observer as a process of its own, seen from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+COMMAND: Final = Path(__file__).resolve().parents[2] / ".venv/bin/pci-observer"
+READY_SECONDS: Final = 180
+END_SECONDS: Final = 60
+HOST: Final = "127.0.0.1"
+
+CAPABILITY_SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+
+
+class WatcherError(Exception):
+    """The observer did not come up; the message says how far it came."""
+
+
+class Watcher:
+    """`pci-observer run`, ready; a context manager that kills what is left."""
+
+    def __init__(self, *arguments: str, port: int, log: Path) -> None:
+        """Start it and wait until it is ready."""
+        self._port = port
+        self._log = log
+        begin = time.monotonic()
+        with log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [COMMAND, "run", "--listen", f"{HOST}:{port}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+            )
+        self._wait_until_ready(begin + READY_SECONDS)
+        self.attach_seconds = time.monotonic() - begin
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                if self._get("/-/ready")[0] == http.client.OK:
+                    return
+            time.sleep(0.2)
+        self.kill()
+        raise WatcherError(f"not ready; it said: {self._log.read_text()}")
+
+    def _get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def metrics(self) -> dict[str, float]:
+        """Scrape it: value by name and labels, the product's own without its prefix."""
+        samples = {}
+        for line in self._get("/metrics")[1].splitlines():
+            if line and not line.startswith("#") and "_bucket{" not in line:
+                name, value = line.rsplit(" ", 1)
+                samples[name.removeprefix("pci_observer_")] = float(value)
+        return samples
+
+    def state(self) -> dict[str, object]:
+        """Read what the kernel says of the process and each of its threads."""
+        process = Path("/proc", str(self._process.pid))
+        return {
+            "rss_kb": int(_status(process)["VmRSS"].split()[0]),
+            "threads": [
+                {
+                    name: status[name]
+                    for name in ("Name", "Uid", "Gid", "NoNewPrivs", *CAPABILITY_SETS)
+                }
+                for status in map(_status, sorted((process / "task").iterdir()))
+            ],
+        }
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out."""
+        self._process.kill()
+        self._process.wait(END_SECONDS)
+
+    def stop(self) -> dict[str, object]:
+        """End it as systemd does; return its exit status and last line."""
+        self._process.send_signal(signal.SIGTERM)
+        status = self._process.wait(END_SECONDS)
+        lines = self._log.read_text().splitlines()
+        return {"status": status, "last": lines[-1] if lines else ""}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def _status(directory: Path) -> dict[str, str]:
+    lines = (directory / "status").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines)
+    return {name: " ".join(value.split()) for name, value in pairs}
