@@ -48,18 +48,21 @@ static __always_inline void announce(struct registration *r, u64 drv)
 		}
 		fill_head(&e->head, REC_DRIVER, sizeof(*e), r->number);
 		e->name[0] = 0;
-		bpf_probe_read_kernel_str(e->name, sizeof(e->name), (void *)name);
+		bpf_probe_read_kernel_str(e->name, sizeof(e->name),
+					  (void *)name);
 		e->flags = flags;
 		e->first = chunk * REC_ENTRIES;
 		e->end = chunk < TABLE_CHUNKS - 1 ? REC_END_MORE :
 						    REC_END_TRUNCATED;
 		for (i = 0; i < REC_ENTRIES; i++) {
 			struct rec_entry *entry = &e->entries[i];
-			u64 from = id_table + (u64)(chunk * REC_ENTRIES + i) * ID_SIZE;
+			u64 from = id_table +
+				   (u64)(chunk * REC_ENTRIES + i) * ID_SIZE;
 
 			/* struct pci_device_id up to ID_SIZE: layout.py checks it */
 			entry->override_only = 0;
-			if (bpf_probe_read_kernel(entry, ID_SIZE, (void *)from)) {
+			if (bpf_probe_read_kernel(entry, ID_SIZE,
+						  (void *)from)) {
 				e->end = fault;
 				break;
 			}
@@ -90,7 +93,8 @@ static __always_inline int unregister(u64 drv)
 	e = events.ringbuf_reserve(sizeof(*e));
 	if (e) {
 		fill_head(&e->head, REC_UNREGISTER, sizeof(*e), r->number);
-		fill_text(e->name, sizeof(e->name), read_pointer(drv + DRV_NAME));
+		fill_text(e->name, sizeof(e->name),
+			  read_pointer(drv + DRV_NAME));
 		events.ringbuf_submit(e, 0);
 	} else {
 		count(COUNT_LOST_OTHER);

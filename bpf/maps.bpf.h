@@ -24,7 +24,7 @@ struct snapshot {
 #define DYNIDS_MASK (2 * REC_DYNIDS - 1) /* bounds that the verifier can see */
 #define NAME_MASK (2 * REC_NAME_SIZE - 1)
 #define OVERRIDE_MASK (2 * REC_OVERRIDE_SIZE - 1)
-#define TAIL_SIZE                                                    \
+#define TAIL_SIZE \
 	(DYNIDS_MASK * sizeof(struct rec_id) + NAME_MASK + OVERRIDE_MASK)
 
 /*

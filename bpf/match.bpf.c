@@ -58,7 +58,7 @@ static __always_inline void read_dynids(struct call *c, struct snapshot *s,
 			c->match.flags |= REC_MATCH_READ_FAULT;
 		if (c->match.index < 0 &&
 		    (same ? id[0] == same[0] && id[1] == same[1] &&
-				    id[2] == same[2] :
+				     id[2] == same[2] :
 			    ret && ret == node + DYNID_ID))
 			c->match.index = i;
 		h = hash(hash(hash(hash(h, node), id[0]), id[1]), id[2]);
@@ -92,7 +92,8 @@ static __always_inline u8 source_of(struct call *c, struct registration *r,
 		return REC_SOURCE_NONE;
 	/* The copy of an id that is in the list no more has no place. */
 	if (c->copy && ret == c->copy)
-		return c->match.index < 0 ? REC_SOURCE_UNKNOWN : REC_SOURCE_DYNID;
+		return c->match.index < 0 ? REC_SOURCE_UNKNOWN :
+					    REC_SOURCE_DYNID;
 	if (PCI_DEVICE_ID_ANY && is_any(ret))
 		return REC_SOURCE_OVERRIDE;
 	if (r->id_table && offset < limit && !(offset % ID_SIZE)) {

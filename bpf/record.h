@@ -119,7 +119,7 @@ struct rec_match {
 
 enum rec_path {
 	REC_PATH_DRIVER_PROBE_DEVICE = 1, /* through driver_probe_device() */
-	REC_PATH_DIRECT = 2, /* __driver_probe_device() called directly: a bind write */
+	REC_PATH_DIRECT = 2, /* the inner one called directly: a bind write */
 };
 
 /* One probe: one return of (__)driver_probe_device() for a PCI device. */
@@ -150,7 +150,7 @@ enum counter {
 	COUNT_MATCH_NO_ENTRY = 5, /* exits without an entry */
 	COUNT_PROBE_ENTERED = 6, /* PCI devices only */
 	COUNT_PROBE_LEFT = 7,
-	COUNT_LOST_OTHER = 8, /* driver, probe, unregister records without room */
+	COUNT_LOST_OTHER = 8, /* records of other kinds, no room */
 	COUNTERS = 16,
 };
 
