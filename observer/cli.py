@@ -180,6 +180,7 @@ def _observe(
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
+    from observer.privileges import PrivilegesError  # noqa: PLC0415
     from observer.server import ListenError  # noqa: PLC0415
 
     try:
@@ -196,7 +197,7 @@ def _observe(
         )
     except ListenError as e:
         return _fail(e, USAGE)
-    except AttachError as e:
+    except (AttachError, PrivilegesError) as e:
         return _fail(e, UNOBSERVABLE)
     except OSError as e:
         if recording is None or e.filename is None:

@@ -57,11 +57,11 @@ def refusal(
         if euid() != 0:
             return (
                 f"no permission to trace the kernel ({error.strerror}); run as root, "
-                "or with CAP_BPF and CAP_PERFMON"
+                "or with CAP_BPF and CAP_PERFMON, for kprobes CAP_SYS_ADMIN"
             )
         return (
-            f"this kernel refuses tracing even to root ({error.strerror}); "
-            "a container, seccomp or the kernel's configuration forbids it"
+            f"this kernel refuses tracing even to root ({error.strerror}); a "
+            "container, seccomp, a missing capability or its configuration forbids it"
         )
     return f"this kernel can't be hooked ({error.strerror})"
 

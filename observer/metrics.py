@@ -168,7 +168,7 @@ class Metrics(Collector):
         counters = state.counters
         yield _counter(
             "events_total",
-            "Match decisions emitted in the kernel, records received and decoded.",
+            "Match decisions emitted in the kernel, received from it and decoded.",
             {
                 ("emitted",): counters.emitted,
                 ("received",): state.received,

@@ -34,7 +34,7 @@ def test_refused_to_a_user(number: int) -> None:
     """A user is told which privileges are missing."""
     assert (
         f"no permission to trace the kernel (attaching: {os.strerror(number)}); "
-        "run as root, or with CAP_BPF and CAP_PERFMON"
+        "run as root, or with CAP_BPF and CAP_PERFMON, for kprobes CAP_SYS_ADMIN"
     ) == said(number, euid=1000)
 
 
@@ -44,7 +44,7 @@ def test_refused_to_root(number: int) -> None:
     assert (
         "this kernel refuses tracing even to root "
         f"(attaching: {os.strerror(number)}); "
-        "a container, seccomp or the kernel's configuration forbids it"
+        "a container, seccomp, a missing capability or its configuration forbids it"
     ) == said(number)
 
 
