@@ -28,6 +28,20 @@ _KPROBE_PMU: Final = "/sys/bus/event_source/devices/kprobe"
 _LOG_BYTES: Final = 1 << 20
 _ATTR_BYTES: Final = 128
 
+# Reads eight bytes of kernel memory onto the stack and returns 0.
+_TRIAL: Final = b"".join(
+    struct.pack("<BBhi", code, registers, 0, immediate)
+    for code, registers, immediate in (
+        (0xBF, 0xA1, 0),  # r1 = r10
+        (0x07, 0x01, -8),  # r1 += -8
+        (0xB7, 0x02, 8),  # r2 = 8
+        (0xB7, 0x03, 0),  # r3 = 0
+        (0x85, 0x00, 113),  # call bpf_probe_read_kernel
+        (0xB7, 0x00, 0),  # r0 = 0
+        (0x95, 0x00, 0),  # exit
+    )
+)
+
 _libc = ct.CDLL(None, use_errno=True)
 
 
@@ -163,14 +177,12 @@ def attach(program: int, function: str, *, method: str, leave: bool) -> int:
 
 
 def try_attach(function: str, *, method: str, function_id: int = 0) -> None:
-    """Attach a program that does nothing and take it away; raise BpfError if refused.
+    """Attach a program and take it away; raise BpfError if the kernel refuses.
 
-    It hooks the return, which is what some kernels refuse where entry works.
+    It hooks the return, which is what some kernels refuse where entry works, and reads
+    kernel memory, which is all that lockdown=confidentiality forbids.
     """
-    nothing = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
-    program = load(
-        "nothing", nothing, method=method, leave=True, function_id=function_id
-    )
+    program = load("trial", _TRIAL, method=method, leave=True, function_id=function_id)
     try:
         os.close(attach(program, function, method=method, leave=True))
     finally:

@@ -37,6 +37,9 @@ def source(bpf_dir: Path = BPF_DIR) -> str:
 def _bcc() -> ModuleType:
     try:
         import bcc  # noqa: PLC0415 - see the module's first lines
+
+        # What is left of a removed package is a directory, which can be imported.
+        from bcc import BPF  # noqa: F401, PLC0415
     except (ImportError, OSError) as e:  # OSError: its library does not load
         raise CompileError(
             f"the Python package bcc can't be imported ({e}); "

@@ -7,7 +7,9 @@ tests run as may load programs, even where nothing may be attached.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,3 +118,9 @@ def test_broken_text(tmp_path: Path) -> None:
 def test_available() -> None:
     """The tests run where bcc is installed, so nothing is said to be missing."""
     assert "" == unavailable()
+
+
+def test_what_is_left_of_bcc_is_no_bcc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory without files can be imported, and is said to be missing."""
+    monkeypatch.setitem(sys.modules, "bcc", ModuleType("bcc"))
+    assert "bcc can't be imported" in unavailable()
