@@ -263,7 +263,7 @@ def test_no_thread_of_the_daemon_holds_a_privilege(seen: Seen, method: str) -> N
     """All five capability sets are empty, nobody runs it, nothing can be regained."""
     threads = seen.part(method)["state_at_rest"]["threads"]
 
-    assert 2 <= len(threads)
+    assert 3 <= len(threads)  # the main loop, the server, one that serves
     for thread in threads:
         assert ["0" * 16] * 5 == [v for k, v in thread.items() if k.startswith("Cap")]
         assert "65534 65534 65534 65534" == thread["Uid"] == thread["Gid"]

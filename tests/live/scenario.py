@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from live import counters, pci
 from live.steps import STEPS, WRONG_ERA, Run, Step
 from live.watcher import Watcher
+from observer import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -184,7 +185,6 @@ class Scenario:
         self.directory = directory
         self.places = pci.addresses()
         self.before = counters.traces()
-        self.semantics = ""
         self.port = PORT
 
     def watch(self, name: str, *arguments: str) -> Watcher:
@@ -232,8 +232,7 @@ class Scenario:
 
     def wrong_era(self) -> Result:
         """Judge by what another kernel would do."""
-        header = next(k for k in self.metrics if k.startswith("kernel_info"))
-        own = "linux-5.15" if "linux-5.15" in header else "linux-3.16"
+        own = kernel.running_layout().semantics
         wrong = "linux-3.16" if own == "linux-5.15" else "linux-5.15"
         with self.watch("wrong_era", "--semantics", wrong) as watcher:
             steps = perform(WRONG_ERA, watcher, self.places)
@@ -285,13 +284,6 @@ class Scenario:
     def short_tables(self) -> Result:
         """Carry 32 entries of each id_table and no more."""
         return self.direct("short_tables", "--table-chunks", "1")
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What the first observer said of itself."""
-        parts = json.loads((self.directory / "result.json").read_text())["parts"]
-        metrics: dict[str, float] = parts[METHODS[0]]["start"]["metrics"]
-        return metrics
 
 
 def main(directory: Path) -> int:
