@@ -10,6 +10,7 @@ from observer.loader import METHODS, refusal
 from observer.model import SEMANTICS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from observer.btf import Btf
@@ -36,7 +37,11 @@ class Diagnosis(NamedTuple):
     layout: dict[str, object] | None
 
 
-def examine(*, btf_file: str | Path = kernel.VMLINUX_BTF) -> Diagnosis:
+def examine(
+    *,
+    btf_file: str | Path = kernel.VMLINUX_BTF,
+    attempt: Callable[..., None] = bpf.try_attach,
+) -> Diagnosis:
     """Look at the running kernel and at this installation; nothing is left behind."""
     running = kernel.running()
     name = f"{running.release} {running.machine}"
@@ -49,7 +54,7 @@ def examine(*, btf_file: str | Path = kernel.VMLINUX_BTF) -> Diagnosis:
         checks.append(Check("types", good=False, finding=str(e)))
     else:
         checks += [_types(layout), _semantics(layout)]
-        method = _attachable(btf, checks)
+        method = _attachable(btf, checks, attempt)
         checks.append(_dummy())
     checks.append(_compiler())
     return Diagnosis(
@@ -86,14 +91,16 @@ def _semantics(layout: Layout) -> Check:
     return Check("semantics", good=False, finding=f"{slug} is unknown to the model")
 
 
-def _attachable(btf: Btf, checks: list[Check]) -> str | None:
+def _attachable(
+    btf: Btf, checks: list[Check], attempt: Callable[..., None]
+) -> str | None:
     """Try each way to attach; return the best that works."""
     best = None
     function = hooks.PCI_MATCH_DEVICE
     for method in METHODS:
         try:
             function_id = btf.function(function) or 0
-            bpf.try_attach(function, method=method, function_id=function_id)
+            attempt(function, method=method, function_id=function_id)
         except OSError as e:
             checks.append(Check(method, good=False, finding=refusal(e)))
         else:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
+from test_layout import renamed
 
 from observer import compiler, doctor
+from observer.bpf import BpfError
 from observer.kernel import running
 from observer.loader import METHODS
 
+BTF = Path(__file__).parent / "btf"
 NEEDED = ("machine", "types", "semantics", "compiler")
 
 
@@ -92,3 +96,53 @@ def test_kernel_with_broken_types(tmp_path: Path) -> None:
     diagnosis = doctor.examine(btf_file=tmp_path / "vmlinux")
     assert not diagnosis.observable
     assert "is no BTF: " in checks(diagnosis)["types"].finding
+
+
+def offering(*methods: str, btf_file: Path) -> doctor.Diagnosis:
+    """Examine a kernel that can be hooked by these methods."""
+
+    def attempt(_function: str, *, method: str, function_id: int) -> None:
+        assert function_id
+        if method not in methods:
+            raise BpfError(errno.ENODEV, f"no {method} here")
+
+    return doctor.examine(btf_file=btf_file, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    ("offered", "best"),
+    [(("fentry", "kprobe"), "fentry"), (("kprobe",), "kprobe"), ((), None)],
+)
+def test_method(offered: tuple[str, ...], best: str | None) -> None:
+    """The best of the methods that work is named, what refused is a finding."""
+    diagnosis = offering(*offered, btf_file=BTF / "6.1.0-56-amd64.btf")
+    found = checks(diagnosis)
+    assert (best, best is not None) == (diagnosis.method, diagnosis.observable)
+    assert {
+        name: "can hook pci_match_device"
+        if name in offered
+        else f"this kernel can't be hooked (no {name} here)"
+        for name in METHODS
+    } == {name: found[name].finding for name in METHODS}
+
+
+def test_understood_kernel() -> None:
+    """The layout is told in short, and whole for a bug report."""
+    diagnosis = offering("fentry", btf_file=BTF / "6.1.0-56-amd64.btf")
+    assert (
+        "layout E, 3 arguments, driver_override in pci_dev.driver_override"
+    ) == checks(diagnosis)["types"].finding
+    assert "E" == (diagnosis.layout or {})["name"]
+
+
+def test_kernel_beyond_the_model(tmp_path: Path) -> None:
+    """A kernel that decides by rules that we do not know can't be observed."""
+    types = (BTF / "5.10.0-46-amd64.btf").read_bytes()
+    (tmp_path / "vmlinux").write_bytes(
+        renamed(types, "driver_override", "driver_overrode")
+    )
+    diagnosis = offering("fentry", btf_file=tmp_path / "vmlinux")
+    assert ("fentry", False) == (diagnosis.method, diagnosis.observable)
+    assert (
+        "linux-3.15 is unknown to the model" == checks(diagnosis)["semantics"].finding
+    )
