@@ -93,7 +93,7 @@ class Ring:
                 break
             length = header & _LENGTH
             if not header & _DISCARD:
-                start = _PAGE + (place + _HEADER_BYTES & mask)
+                start = _PAGE + place + _HEADER_BYTES
                 record = data[start : start + length]
                 if len(record) < length:
                     record += data[_PAGE : _PAGE + length - len(record)]
