@@ -230,11 +230,12 @@ def attaching(hooks: Hooks) -> Callable[[tuple[str, ...]], Attachment]:
     return lambda _arguments: hooks.attachment()
 
 
-def test_unknown_semantics() -> None:
+def test_unknown_semantics(tmp_path: Path) -> None:
     """A kernel beyond the model is not observed, and the hooks go again."""
     hooks = Hooks(semantics="linux-9.0")
     with pytest.raises(AttachError) as caught:
-        run(Options(), attach_hooks=attaching(hooks))
+        # A directory: if it went on, it would end there, still as root.
+        run(Options(recording=tmp_path), attach_hooks=attaching(hooks))
     assert (
         "this kernel decides by linux-9.0, which the model does not know; "
         "choose another one with --semantics"

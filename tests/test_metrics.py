@@ -281,6 +281,12 @@ def test_conservation() -> None:
     assert value['events_total{stage="emitted"}'] == lost + judgements
 
 
+def test_losses_of_other_records() -> None:
+    """Records of drivers and probes count as lost however they were lost."""
+    lines = samples(made(Loss(0, 1, LossStage.OTHER, 3)), "events_lost_total")
+    assert 'events_lost_total{stage="other"} 3.0' in lines
+
+
 class Restless(str):
     """A name; when a scrape spells it, the main loop meets another driver."""
 
