@@ -15,7 +15,10 @@ static __always_inline struct registration *registration_of(u64 drv)
 		return r;
 	if (r)
 		registrations.delete(&drv);
-	/* Two first sights on one CPU can't share a nanosecond. */
+	/*
+	 * Two first sights on one CPU can't share a nanosecond. The shift loses
+	 * the highest bits after two years, which makes no two equal.
+	 */
 	fresh.number = bpf_ktime_get_ns() << 8 |
 		       (bpf_get_smp_processor_id() & 0xff);
 	fresh.id_table = id_table;

@@ -63,12 +63,16 @@ struct frame {
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_F_TABLE("array", int, u64, counters, COUNTERS, BPF_F_MMAPABLE);
-BPF_TABLE("lru_hash", u32, struct call, calls, 1024);
+/*
+ * Per-CPU lists: with common ones a CPU that runs out of free entries takes one
+ * that is in use. The others are deleted when done, so they need no LRU.
+ */
+BPF_F_TABLE("lru_hash", u32, struct call, calls, 4096, BPF_F_NO_COMMON_LRU);
 BPF_ARRAY(blank_call, struct call, 1);
-BPF_TABLE("lru_hash", u64, struct registration, registrations, 4096);
-BPF_TABLE("lru_hash", struct pair, struct probe_start, probes, 1024);
-BPF_TABLE("lru_hash", struct pair, u64, outer_probes, 1024);
-BPF_TABLE("lru_hash", struct frame, struct pair, probe_frames, 1024);
+BPF_TABLE("hash", u64, struct registration, registrations, 4096);
+BPF_TABLE("hash", struct pair, struct probe_start, probes, 1024);
+BPF_TABLE("hash", struct pair, u64, outer_probes, 1024);
+BPF_TABLE("hash", struct frame, struct pair, probe_frames, 1024);
 
 static __always_inline void count(int which)
 {

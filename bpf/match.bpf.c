@@ -70,13 +70,11 @@ static __always_inline void read_dynids(struct call *c, struct snapshot *s,
 	s->dynids_hash = hash(h, i);
 }
 
-static __always_inline int is_any(u64 ret)
+/* For a kernel whose kallsyms are hidden: the dummy is known by what it holds. */
+static __always_inline int holds_any(u64 ret)
 {
 	u32 id[6] = {};
 
-	if (PCI_DEVICE_ID_ANY)
-		return ret == PCI_DEVICE_ID_ANY;
-	/* kallsyms hidden: the dummy is known by what it holds */
 	bpf_probe_read_kernel(id, sizeof(id), (void *)ret);
 	return (id[0] & id[1] & id[2] & id[3]) == 0xffffffff && !id[5];
 }
@@ -94,7 +92,7 @@ static __always_inline u8 source_of(struct call *c, struct registration *r,
 	if (c->copy && ret == c->copy)
 		return c->match.index < 0 ? REC_SOURCE_UNKNOWN :
 					    REC_SOURCE_DYNID;
-	if (PCI_DEVICE_ID_ANY && is_any(ret))
+	if (ret == PCI_DEVICE_ID_ANY)
 		return REC_SOURCE_OVERRIDE;
 	if (r->id_table && offset < limit && !(offset % ID_SIZE)) {
 		c->match.index = offset / ID_SIZE;
@@ -102,8 +100,8 @@ static __always_inline u8 source_of(struct call *c, struct registration *r,
 	}
 	if (c->match.index >= 0)
 		return REC_SOURCE_DYNID;
-	return !PCI_DEVICE_ID_ANY && is_any(ret) ? REC_SOURCE_OVERRIDE :
-						   REC_SOURCE_UNKNOWN;
+	return !PCI_DEVICE_ID_ANY && holds_any(ret) ? REC_SOURCE_OVERRIDE :
+						      REC_SOURCE_UNKNOWN;
 }
 
 static __always_inline void fill_device(struct rec_match *m, u64 dev)
@@ -134,6 +132,8 @@ static __always_inline u32 fill_tail(struct call *c)
 	n = bpf_probe_read_kernel_str(tail + at, REC_NAME_SIZE,
 				      (void *)read_pointer(c->drv + DRV_NAME));
 	m->name_size = n > 0 ? n : 0;
+	if (n <= 0)
+		m->flags |= REC_MATCH_READ_FAULT;
 	barrier();
 	at += m->name_size & NAME_MASK;
 	size = m->override_size & OVERRIDE_MASK;
@@ -156,14 +156,24 @@ static __always_inline struct call *call_of_task(int make)
 	return calls.lookup(&pid);
 }
 
+/* The task is past its last match, so if that has not ended, its exit was missed. */
+static __always_inline void settle(struct call *c)
+{
+	if (c && c->drv) {
+		count(COUNT_MATCH_NO_EXIT);
+		c->drv = 0;
+	}
+}
+
 static __always_inline int enter_match(u64 drv, u64 dev, u64 copy)
 {
 	struct call *c = call_of_task(1);
 	struct registration *r;
 
-	count(COUNT_MATCH_ENTERED);
 	if (!c)
 		return 0; /* its exit is counted as one without entry */
+	settle(c);
+	count(COUNT_MATCH_ENTERED);
 	c->drv = drv;
 	c->dev = dev;
 	c->copy = copy;
@@ -221,10 +231,14 @@ static __always_inline void report(struct call *c, u64 ret)
 static __always_inline int leave_match(u64 drv, u64 ret)
 {
 	struct call *c = call_of_task(0);
+	int entered = COUNT_MATCH_ENTERED;
+	u64 *any = counters.lookup(&entered);
 
 	/* fexit tells drv; a call of another drv is one whose exit was missed */
 	if (!c || !c->drv || (drv && drv != c->drv)) {
-		count(COUNT_MATCH_NO_ENTRY);
+		/* The exit is attached first: what it sees alone is not missed. */
+		if (any && *any)
+			count(COUNT_MATCH_NO_ENTRY);
 		return 0;
 	}
 	count(COUNT_MATCH_LEFT);

@@ -46,6 +46,8 @@ static __always_inline int leave_probe(u64 drv, u64 device, int ret)
 	if (!start)
 		return 0;
 	count(COUNT_PROBE_LEFT);
+	/* Before the record: the missing match must be known when it is judged. */
+	settle(call_of_task(0));
 	e = events.ringbuf_reserve(sizeof(*e));
 	if (!e) {
 		count(COUNT_LOST_OTHER);
@@ -116,8 +118,11 @@ int enter_probe_function(struct pt_regs *ctx)
 	struct frame frame = { .pid_tgid = bpf_get_current_pid_tgid(),
 			       .sp = PT_REGS_SP(ctx) + sizeof(u64) };
 
+	/* A return that was missed may have left this frame behind. */
 	if (enter_probe(pair.drv, pair.dev))
 		probe_frames.update(&frame, &pair);
+	else
+		probe_frames.delete(&frame);
 	return 0;
 }
 

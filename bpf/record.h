@@ -151,6 +151,7 @@ enum counter {
 	COUNT_PROBE_ENTERED = 6, /* PCI devices only */
 	COUNT_PROBE_LEFT = 7,
 	COUNT_LOST_OTHER = 8, /* records of other kinds, no room */
+	COUNT_MATCH_NO_EXIT = 9, /* entries found without their exit */
 	COUNTERS = 16,
 };
 

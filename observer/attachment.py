@@ -38,9 +38,12 @@ class Attachment(NamedTuple):
     links: list[int]
 
     def detach(self) -> None:
-        """Take all hooks away; what is in the ring can still be read."""
+        """Take all hooks away; what is in the ring can still be read.
+
+        In the order of attaching: a return that is seen without its entry is a miss.
+        """
         while self.links:
-            os.close(self.links.pop())
+            os.close(self.links.pop(0))
 
 
 def attach(
@@ -54,9 +57,15 @@ def attach(
     with ours:
         with theirs:
             whole = [*command, "--fd", str(theirs.fileno()), *arguments]
-            loader = subprocess.Popen(whole, pass_fds=[theirs.fileno()])
+            # A group of its own keeps a terminal's Ctrl-C away from it.
+            loader = subprocess.Popen(
+                whole, pass_fds=[theirs.fileno()], process_group=0
+            )
         try:
             message, descriptors = _receive(ours)
+        except BaseException:  # told to stop, perhaps: nothing may be attached then
+            loader.kill()
+            raise
         finally:
             status = loader.wait()
     if not message:

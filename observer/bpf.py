@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from observer.program import Map
 
-_NUMBERS: Final = {"x86_64": (321, 298), "aarch64": (280, 241)}
+_NUMBERS: Final = {"x86_64": (321, 298)}
 _MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 5, 17
 _KPROBE, _TRACING = 2, 26  # enum bpf_prog_type
 _TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verb: Callable[[argparse.Namespace], int] = options.verb
             status = verb(options)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by who started us
+                sys.stdout.flush()
     except BrokenPipeError:  # | head; what is left must not fail again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

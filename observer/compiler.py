@@ -30,7 +30,13 @@ def source(bpf_dir: Path = BPF_DIR) -> str:
     parts = ['#include <linux/types.h>\n#include "record.h"\n']
     for name in SOURCES:
         parts.append(f'#line 1 "{name}"\n')
-        parts.append((bpf_dir / name).read_text())
+        try:
+            parts.append((bpf_dir / name).read_text())
+        except OSError as e:
+            raise CompileError(
+                f"the BPF source {bpf_dir / name} can't be read ({e.strerror}); "
+                "install pci-observer with its bpf directory"
+            ) from e
     return "".join(parts)
 
 

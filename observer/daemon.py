@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from observer.record import Record
 
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
+_DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
 
 
@@ -53,10 +54,13 @@ def run(
     """Observe until SIGINT or SIGTERM.
 
     What can fail comes first: the port (ListenError), the hooks (AttachError), the
-    recording (OSError). Nothing stays attached then.
+    recording (OSError). Nothing stays attached then, nor when a signal comes before
+    anything is observed (KeyboardInterrupt).
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as exits:
         listener = None
         if options.address is not None:
@@ -173,8 +177,9 @@ class Daemon:
         while not self._stopping:
             self._step(_POLL_SECONDS)
         self._attachment.detach()
-        while self._step(0):
-            pass
+        until = time.monotonic() + _DRAIN_SECONDS
+        while self._live.pending() and time.monotonic() < until:
+            self._step(0)
         self._log.flush()
         judgements = {str(k): v for k, v in self._books.judgements.items()}
         counters = self._live.counters
@@ -185,14 +190,11 @@ class Daemon:
             **judgements,
         )
 
-    def _step(self, timeout_seconds: float) -> int:
-        records = 0
+    def _step(self, timeout_seconds: float) -> None:
         for record in self._live.poll(timeout_seconds):
-            records += 1
             self._recorder.record(record)
             self._pipeline.feed(record)
         self._recorder.flush()
-        return records
 
     def _stop(self, *_: object) -> None:
         self._stopping = True

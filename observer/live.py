@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from observer import abi
 from observer.record import Loss, LossStage
+from observer.ring import Counters
 from observer.wire import Decoder, WireError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from observer.attachment import Attachment
     from observer.record import Record
-    from observer.ring import Counters
 
 _MATCH: Final = abi.KIND_MATCH
 _TICK_NS: Final = 1_000_000_000
@@ -52,9 +52,9 @@ class Live:
         self._attachment = attachment
         self._clock = clock
         self._decoder = Decoder(attachment.layout.probe_function)  # type: ignore[arg-type]
-        self._seen = attachment.counters.read()
-        self._seen_ns = clock()
-        self._ticked_ns = self._seen_ns
+        self._seen = Counters()  # of fresh maps: what was lost since is told
+        self._seen_ns = 0
+        self._ticked_ns = clock()
         self._matches, self._probes = Floor(MATCH_TICKS), Floor(PROBE_TICKS)
         self._missed = 0
         self.received = 0  # match decisions taken from the ring
@@ -74,6 +74,10 @@ class Live:
             if record is not None:
                 yield record
 
+    def pending(self) -> bool:
+        """Say whether there is something to poll."""
+        return self._attachment.ring.wait(0)
+
     @property
     def counters(self) -> Counters:
         """The kernel side's counters now."""
@@ -84,7 +88,9 @@ class Live:
         """Missed calls by hook."""
         counters = self.counters
         return {
-            "pci_match_device": counters.match_no_entry + self._matches.missed,
+            "pci_match_device": counters.match_no_entry
+            + counters.match_no_exit
+            + self._matches.missed,
             self._attachment.layout.probe_function: self._probes.missed,
         }
 
@@ -101,10 +107,11 @@ class Live:
         return record
 
     def _losses(self) -> Iterator[Loss]:
-        now_ns, counters = self._clock(), self.counters
+        # What is lost around the reading lies in this interval and in the next.
+        before_ns, counters, now_ns = self._clock(), self.counters, self._clock()
         self._tick(now_ns, counters)
         seen, since_ns = self._seen, self._seen_ns
-        self._seen, self._seen_ns = counters, now_ns
+        self._seen, self._seen_ns = counters, before_ns
         missed = sum(self.misses.values())
         for stage, count in (
             (LossStage.RESERVE, counters.lost_reserve - seen.lost_reserve),
@@ -119,5 +126,6 @@ class Live:
         if now_ns - self._ticked_ns < _TICK_NS:
             return
         self._ticked_ns = now_ns
-        self._matches.tick(counters.match_entered - counters.match_left)
+        entered = counters.match_entered - counters.match_no_exit
+        self._matches.tick(entered - counters.match_left)
         self._probes.tick(counters.probe_entered - counters.probe_left)

@@ -82,7 +82,9 @@ def choose_method(
             refused.append(e)
         else:
             return method
-    raise LoaderError(refusal(refused[0]))
+    # Of several reasons the one that an operator can cure.
+    curable = [e for e in refused if e.errno in {errno.EPERM, errno.EACCES}]
+    raise LoaderError(refusal((curable or refused)[0]))
 
 
 def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:

@@ -10,7 +10,9 @@ import logging
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypeAlias, cast
 
 import structlog
 from structlog.processors import ExceptionRenderer
@@ -60,18 +62,33 @@ def configure(
 
     `form` is console, json, or auto: console on a terminal, JSON otherwise.
     """
-    stream = stream or sys.stderr
+    stream = stream or sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     person = stream.isatty() if form == "auto" else form == "console"
     processors = _for_terminal(environ) if person else _for_machine()
     if _is_journal(stream, environ):
         processors.append(_prefix)
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         context_class=dict,
     ).bind()
     return logger
+
+
+class _Unfailing:
+    """A stream that forgets what it can't write: a full disk ends no observation."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class LogSink:

@@ -30,6 +30,7 @@ class Counters(NamedTuple):
     probe_entered: int = 0
     probe_left: int = 0
     lost_other: int = 0
+    match_no_exit: int = 0
 
 
 class CounterMap:

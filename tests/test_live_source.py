@@ -109,7 +109,7 @@ def test_losses_come_first(counter: str, stage: LossStage) -> None:
     live = hooks.live()
     hooks.count(**{counter: 3})
     hooks.ktime_ns = 2000
-    assert [Loss(1000, 2000, stage, 3), *READ] == polled(hooks, live, *SENT)
+    assert [Loss(0, 2000, stage, 3), *READ] == polled(hooks, live, *SENT)
 
 
 def test_loss_is_said_once() -> None:
@@ -125,10 +125,22 @@ def test_loss_is_said_once() -> None:
 
 
 def test_losses_before_the_start() -> None:
-    """What was lost before observing began is not ours to say."""
+    """What was lost between attaching and the first poll is said at the first poll."""
     hooks = Hooks()
     hooks.count(lost_reserve=3, lost_other=2)
-    assert [] == polled(hooks, hooks.live())
+    reserve = Loss(0, 1000, LossStage.RESERVE, 3)
+    assert [reserve, Loss(0, 1000, LossStage.OTHER, 2)] == polled(hooks, hooks.live())
+
+
+def test_match_without_its_exit() -> None:
+    """An exit that the kernel side found missing is told at once, and only once."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(match_entered=1, match_no_exit=1)
+    (loss,) = polled(hooks, live)
+    assert LossStage.MISSED is loss.stage
+    assert [] == ticked(hooks, live, MATCH_TICKS)
+    assert 1 == live.misses["pci_match_device"]
 
 
 @pytest.mark.parametrize(

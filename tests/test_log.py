@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -373,3 +374,18 @@ def test_other_journal(tmp_path: pathlib.Path) -> None:
     """A stream that was sent elsewhere than to the journal has no priorities."""
     lines = journal(tmp_path, inode_shift=1).splitlines()
     assert [line[0] for line in lines] == ["{"] * 6
+
+
+class Full(io.StringIO):
+    """A stream to a full disk."""
+
+    def write(self, _text: str) -> int:
+        """Fail as the kernel would."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_stream_that_fails() -> None:
+    """A log that can't be written is no error of who logs."""
+    log = configure(Full())
+    log.info("first")
+    log.warning("second")
