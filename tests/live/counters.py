@@ -45,13 +45,26 @@ def bpftool(*words: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout or "[]") or []
 
 
-def run_counts() -> dict[str, int]:
-    """Return how often each of the observer's match programs ran."""
+def run_counts() -> dict[str, tuple[int, int]]:
+    """Return how often each of the observer's match programs ran, and was skipped.
+
+    A trampoline skips a program that is under way on the same CPU: its task was
+    preempted inside. That can't happen to kprobes, nor where nothing preempts.
+    """
     return {
-        program["name"]: program.get("run_cnt", 0)
+        program["name"]: (program.get("run_cnt", 0), program.get("recursion_misses", 0))
         for program in bpftool("prog", "show")
         if program.get("name") in PROGRAMS
     }
+
+
+def preemption() -> str:
+    """Return how this kernel preempts itself: none, voluntary, full or lazy."""
+    try:
+        modes = Path("/sys/kernel/debug/sched/preempt").read_text().split()
+    except FileNotFoundError:  # decided when it was built
+        return "full" if " PREEMPT " in os.uname().version else "none"
+    return next(mode for mode in modes if mode.startswith("(")).strip("()")
 
 
 def traces() -> dict[str, list[str]]:

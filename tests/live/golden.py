@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a golden recording of what the scenario left: golden.py DIRECTORY...
 
-DIRECTORY is one that tests/live/scenario.py filled. The steps of its fentry part, up to
+DIRECTORY is one that tests/live/scenario.py filled. The steps of its kprobe part, up to
 the first burst, become tests/golden/<release>.jsonl.xz.
 """
 
@@ -23,10 +23,10 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 def trim(directory: Path, golden: Path = GOLDEN) -> Path:
     """Keep what was recorded before the bursts; return where it was written."""
     result = json.loads((directory / "result.json").read_text())
-    end_ns = result["parts"]["fentry"]["steps_end_ns"]
+    end_ns = result["parts"]["kprobe"]["steps_end_ns"]
     kept = [
         json.dumps(line, separators=(",", ":")) + "\n"
-        for line in oracle.lines(directory / "fentry.jsonl.gz")
+        for line in oracle.lines(directory / "kprobe.jsonl.gz")
         if line.get("ktime_ns", 0) <= end_ns
     ]
     path = golden / f"{result['release']}.jsonl.xz"

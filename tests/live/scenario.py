@@ -30,6 +30,7 @@ SMALL_RING_BYTES: Final = 16_384
 SETTLE_SECONDS: Final = 30
 DRAIN_SECONDS: Final = 180
 POLL_SECONDS: Final = 0.25
+MISSED_SECONDS: Final = 7  # an exit is taken for missed when it stays away that long
 MATCHLOAD: Final = Path(__file__).resolve().parents[2] / "build/lab/matchload"
 
 Result = dict[str, object]
@@ -96,6 +97,7 @@ def totals(metrics: dict[str, float]) -> Result:
         "calls_missed": misses,
         "runs": counters.run_counts(),
         "accounted": accounted(metrics),
+        "decisions": metrics['events_total{stage="emitted"}'],
         "synthetic": metrics["synthetic_matches_total"],
         "judged": judged(metrics),
         "metrics": metrics,
@@ -213,7 +215,8 @@ class Scenario:
             result["attached"] = counters.traces()
             result |= self.bursts(watcher, method)
             result["state_after_bursts"] = watcher.state()
-            time.sleep(1.5)  # the recording is flushed once a second
+            time.sleep(MISSED_SECONDS)
+            result["end"] = totals(watcher.metrics())
             watcher.kill()
         result["left_behind"] = left_behind(before)
         return result
@@ -311,6 +314,7 @@ def main(directory: Path) -> int:
             results[name] = {"error": f"{type(error).__name__}: {error}"}
         results[name]["seconds"] = time.monotonic() - begin
         whole = {"release": platform.release(), "parts": results}
+        whole["preemption"] = counters.preemption()
         text = json.dumps(whole | {"places": scenario.places})
         (directory / "result.json").write_text(text)
         say(f"{name} took {results[name]['seconds']:.1f} s")
