@@ -15,7 +15,7 @@ from lab.load import build_matchload
 from lab.machine import PYTHON, REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import pytest
@@ -37,22 +37,30 @@ class InfrastructureError(Exception):
     """The guest died or hung: this says nothing about the observer."""
 
 
-def boot(kernel: str, module: str, directory: Path, progress: Progress) -> Any:  # noqa: ANN401 - JSON
+def boot(
+    kernel: str,
+    module: str,
+    directory: Path,
+    progress: Progress,
+    *arguments: str,
+    qemu_args: Sequence[str] = QEMU_ARGS,
+    append: str = devices.IOMMU_APPEND,
+) -> Any:  # noqa: ANN401 - JSON
     """Run a module of this package in a guest; return its result.json."""
     build_matchload()
     script = directory / "script.sh"
-    words = [str(PYTHON), "-m", module, str(directory)]
+    words = [str(PYTHON), "-m", module, str(directory), *arguments]
+    path = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
     script.write_text(
-        "export PYTHONDONTWRITEBYTECODE=1 "
-        f"PYTHONPATH={shlex.quote(str(REPOSITORY / 'tests'))}\n"
+        f"export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={shlex.quote(path)}\n"
         f"exec {shlex.join(words)}\n"
     )
     progress(f"{module} in a guest with {kernel}: booting, a few minutes in all")
     guest = run_guest(
         kernel,
         script,
-        qemu_args=QEMU_ARGS,
-        append=devices.IOMMU_APPEND,
+        qemu_args=qemu_args,
+        append=append,
         shared=directory,
         timeout=TIMEOUT_SECONDS,
         on_output=_show,
