@@ -323,6 +323,13 @@ def test_remove_id(rules: str, text: str, place: int | None) -> None:
 
 
 @every_rules
+def test_remove_id_reads_one_page(rules: str) -> None:
+    """The rest is cut off by sysfs, here in the middle of a number."""
+    text = "1" + " " * 4094 + "25"
+    assert Written(0, ()) == remove_id(text, (Id(1, 2),), rules)
+
+
+@every_rules
 def test_remove_id_from_nothing(rules: str) -> None:
     """ENODEV."""
     assert Written("ENODEV", ()) == remove_id("1 2", (), rules)
