@@ -201,6 +201,10 @@ class Machine:
             if not self._reader.is_alive():
                 break
         self._process.wait(TERMINATE_GRACE_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the whole session: virtme-run and QEMU."""
