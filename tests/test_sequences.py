@@ -66,7 +66,7 @@ def test_kernel_does_what_the_model_says(
         append=devices.IOMMU_APPEND if iommu else "",
     )
     print(json.dumps(result, indent=1))
-    assert [] == result["mismatches"], f"seed {SEED}"
+    assert [] == result["failures"], f"seed {SEED}"
     assert COUNT == result["sequences"]
     assert new_id_rules == result["rules"]["new_id"]
     vfio = {v for k, v in result["probe_errnos"].items() if k.startswith("vfio-pci ")}

@@ -1,42 +1,31 @@
 """In a guest: thousands of random sequences of writes, each answer as the model says.
 
-python -m live.sequences DIRECTORY SEED COUNT leaves DIRECTORY/result.json. The drivers'
-tables and the order of their registration are what the observer's hooks see.
+python -m live.sequences DIRECTORY SEED COUNT leaves DIRECTORY/result.json.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from live.generator import BINDERS, PLAYERS, Generator
+from live.generator import Generator
+from live.given import make_world, prepare
+from live.sysfs import do, driver_of, override_of
 from live.texts import TEXTS
-from live.world import Rules, World, Write
+from live.world import World, Write
 from observer import kernel
-from observer.attachment import attach
-from observer.live import Live
 from observer.model.hex_fields import U32, Overflow, scan
 from observer.model.new_id import ALL_FIELDS
-from observer.record import Device, Driver, Match, TableState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from observer.layout import Layout
-    from observer.model.new_id import Errno
-
-BUS: Final = "/sys/bus/pci"
-MODULES: Final = ("pci-stub", "vfio-pci", "e1000", "ahci", "virtio-pci")
-TESTED: Final = {(0x1234, 0x11E8), (0x1B36, 0x0005), (0x1498, 0x30C8), (0x1AF4, 0x1110)}
-QUIET_SECONDS: Final = 1.0
-MOST_MISMATCHES: Final = 3
+MOST_FAILURES: Final = 3
 
 
 class Mismatch(NamedTuple):
@@ -48,91 +37,12 @@ class Mismatch(NamedTuple):
     actual: object
 
 
-def path_of(write: Write) -> str:
-    """Locate the file of a write."""
-    if write.file == "driver_override":
-        return f"{BUS}/devices/{write.owner}/{write.file}"
-    if write.owner:
-        return f"{BUS}/drivers/{write.owner}/{write.file}"
-    return f"{BUS}/{write.file}"
+class Failure(NamedTuple):
+    """A sequence that shows a mismatch, as short as it gets."""
 
-
-def do(write: Write) -> Errno:
-    """Write to the real file; return 0 or the name of an errno."""
-    descriptor = os.open(path_of(write), os.O_WRONLY)
-    try:
-        os.write(descriptor, os.fsencode(write.text))
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    finally:
-        os.close(descriptor)
-    return 0
-
-
-def driver_of(address: str) -> str | None:
-    """Return what is bound to a device."""
-    try:
-        link = os.readlink(f"{BUS}/devices/{address}/driver")  # noqa: PTH115 - speed
-    except FileNotFoundError:
-        return None
-    return link.rpartition("/")[2]
-
-
-def override_of(address: str) -> str:
-    """Read a device's driver_override as it shows."""
-    data = Path(f"{BUS}/devices/{address}/driver_override").read_bytes()
-    return os.fsdecode(data).removesuffix("\n")
-
-
-def devices() -> dict[str, Device]:
-    """Read the ids of all PCI devices."""
-    names = ("vendor", "device", "subsystem_vendor", "subsystem_device", "class")
-    return {
-        path.name: Device(*(int((path / name).read_text(), 16) for name in names))
-        for path in sorted(Path(BUS, "devices").iterdir())
-    }
-
-
-def drivers_by_hooks(address: str) -> tuple[Layout, list[Driver]]:
-    """Let an unbound device be offered to all drivers; return them in that order."""
-    attachment = attach(("--attach", "auto"))
-    live, tables, order = Live(attachment), {}, []
-    do(Write("drivers_probe", "", address))
-    last = time.monotonic()
-    while time.monotonic() - last < QUIET_SECONDS:
-        for record in live.poll(QUIET_SECONDS / 5):
-            last = time.monotonic()
-            if isinstance(record, Driver):
-                tables[record.name] = record
-            elif isinstance(record, Match) and record.address == address:
-                order.append(record.inputs.driver.name)
-    attachment.detach()
-    found = [tables[name] for name in dict.fromkeys(order)]
-    if any(driver.table_state is not TableState.COMPLETE for driver in found):
-        raise LookupError("a driver's id_table was not seen whole")
-    return attachment.layout, found
-
-
-def overflow_kind() -> Overflow:
-    """Find out what this kernel makes of a number beyond 64 bits: no type tells it."""
-    do(Write("new_id", "pci-stub", "10000000000000abc 77"))
-    wrapped = do(Write("remove_id", "pci-stub", "abc 77")) == 0
-    if not wrapped:
-        do(Write("remove_id", "pci-stub", "ffffffff 77"))
-    return Overflow.WRAP if wrapped else Overflow.SATURATE
-
-
-def probe_errnos(addresses: Iterable[str]) -> dict[tuple[str, str], str | None]:
-    """Ask each driver's probe method about each device, by hand."""
-    found: dict[tuple[str, str], str | None] = {}
-    for address in addresses:
-        for name in sorted({player.name for player in BINDERS}):
-            do(Write("driver_override", address, name))
-            answer = do(Write("bind", name, address))
-            found[name, address] = str(answer) if answer else None
-            do(Write("unbind", name, address))
-        do(Write("driver_override", address, "\n"))
-    return found
+    sequence: int | None  # None: one that was thought out
+    writes: list[Write]
+    mismatch: Mismatch
 
 
 class Runner:
@@ -141,6 +51,7 @@ class Runner:
     def __init__(self, world: World) -> None:
         """Let `world` be what the kernel is compared with."""
         self.world = world
+        self.sequences = 0
         self.writes = 0
         self.errnos: dict[str, int] = {}
         self.bindings = 0  # that came about
@@ -224,9 +135,9 @@ class Runner:
             while do(Write("remove_id", name, f"{vendor:x} {device:x}")) == 0:
                 pass
         for address in self.world.devices:
-            name = driver_of(address)
-            if name:
-                do(Write("unbind", name, address))
+            bound = driver_of(address)
+            if bound:
+                do(Write("unbind", bound, address))
             do(Write("driver_override", address, "\n"))
         world = self.world
         world.bound = dict.fromkeys(world.devices)
@@ -234,9 +145,10 @@ class Runner:
         world.dynids = dict.fromkeys(world.drivers, ())
         self._written.clear()
 
-    def smallest(self, writes: list[Write]) -> tuple[list[Write], Mismatch | None]:
-        """Leave out what is not needed for the mismatch."""
-        found = self.run(writes)
+    def smallest(
+        self, writes: list[Write], found: Mismatch
+    ) -> tuple[list[Write], Mismatch]:
+        """Leave out what is not needed for a mismatch."""
         place = 0
         while place < len(writes):
             fewer = writes[:place] + writes[place + 1 :]
@@ -255,58 +167,42 @@ class Runner:
             self._written.add((write.owner, vendor & U32, device & U32))
 
 
-def prepare() -> dict[str, Device]:
-    """Load drivers, keep all others' devices out of this; return those to test with."""
-    for module in MODULES:
-        subprocess.run(["modprobe", module], check=True)
-    subprocess.run(["udevadm", "control", "--exit"], check=False)
-    subprocess.run(["dmesg", "-n", "1"], check=False)
-    found = devices()
-    tested = {a: ids for a, ids in found.items() if ids[:2] in TESTED}
-    for address in found.keys() - tested.keys():
-        do(Write("driver_override", address, "none"))
-    for address in tested:
-        if driver_of(address):
-            do(Write("unbind", str(driver_of(address)), address))
-    return tested
+def directed(runner: Runner) -> Iterator[Failure]:
+    """Do the sequences that were thought out."""
+    for writes in TEXTS:
+        mismatch = runner.run(writes)
+        if mismatch:
+            yield Failure(None, *runner.smallest([*writes], mismatch))
 
 
-def make_world(tested: dict[str, Device]) -> World:
-    """Ask this kernel for all that the model takes as given."""
-    layout, drivers = drivers_by_hooks(next(iter(tested)))
-    missing = {player.name for player in PLAYERS} - {driver.name for driver in drivers}
-    if missing:
-        raise LookupError(f"not registered: {missing}")
-    bind = "linux-5.14" if layout.probe_function.startswith("__") else "linux-3.16"
-    rules = Rules(layout.semantics, layout.new_id_rules, bind, overflow_kind())
-    return World(rules, tested, drivers, probe_errnos(tested))
+def drawn(runner: Runner, seed: str, count: int) -> Iterator[Failure]:
+    """Do sequences made up by chance."""
+    generator = Generator(Random(seed), runner.world)  # noqa: S311 - no secret
+    for number in range(count):
+        writes, mismatch = runner.invent(generator)
+        runner.sequences += 1
+        if mismatch:
+            yield Failure(number, *runner.smallest(writes, mismatch))
+
+
+def timed(failures: Iterator[Failure]) -> tuple[list[Failure], float]:
+    """Collect a few failures, each said at once; return them and the seconds."""
+    begin, found = time.monotonic(), []
+    for failure in islice(failures, MOST_FAILURES):
+        print(failure, flush=True)
+        found.append(failure)
+    return found, time.monotonic() - begin
 
 
 def main(directory: str, seed: str, count: str) -> None:
     """Run the command line."""
     begin = time.monotonic()
     world = make_world(prepare())
+    preparing_seconds = time.monotonic() - begin
     runner = Runner(world)
     print(f"{kernel.running().release}: {world.rules}, seed {seed}", flush=True)
-    directed = time.monotonic()
-    mismatches = []
-    for writes in TEXTS:
-        if runner.run(writes):
-            smaller, mismatch = runner.smallest(list(writes))
-            mismatches.append({"writes": smaller, "mismatch": mismatch})
-    start = time.monotonic()
-    generator = Generator(Random(seed), world)  # noqa: S311 - no secret
-    done = 0
-    while done < int(count) and len(mismatches) < MOST_MISMATCHES:
-        writes, mismatch = runner.invent(generator)
-        done += 1
-        if mismatch:
-            print(f"sequence {done}: {mismatch}", flush=True)
-            smaller, smallest = runner.smallest(writes)
-            mismatches.append(
-                {"sequence": done, "writes": smaller, "mismatch": smallest or mismatch}
-            )
-    end = time.monotonic()
+    by_text, directed_seconds = timed(directed(runner))
+    by_chance, drawn_seconds = timed(drawn(runner, seed, int(count)))
     result = {
         "release": kernel.running().release,
         "rules": world.rules._asdict(),
@@ -315,15 +211,15 @@ def main(directory: str, seed: str, count: str) -> None:
         "devices": world.devices,
         "seed": seed,
         "directed": len(TEXTS),
-        "sequences": done,
+        "sequences": runner.sequences,
         "writes": runner.writes,
         "errnos": dict(sorted(runner.errnos.items())),
         "bindings": runner.bindings,
-        "mismatches": mismatches,
+        "failures": [failure._asdict() for failure in (*by_text, *by_chance)],
         "seconds": {
-            "preparing": directed - begin,
-            "directed": start - directed,
-            "random": end - start,
+            "preparing": preparing_seconds,
+            "directed": directed_seconds,
+            "random": drawn_seconds,
         },
     }
     Path(directory, "result.json").write_text(json.dumps(result, indent=1))

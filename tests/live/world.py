@@ -63,7 +63,8 @@ class World:
 
     def write(self, write: Write) -> Errno:
         """Do what the kernel must do; return 0 or the name of an errno."""
-        return getattr(self, f"_{write.file}")(write.owner, write.text)
+        errno: Errno = getattr(self, f"_{write.file}")(write.owner, write.text)
+        return errno
 
     def shown(self, address: str) -> str:
         """Return what a device's driver_override reads as."""
