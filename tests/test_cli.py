@@ -31,7 +31,7 @@ from observer.recording import Header, Writer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERBS = ("run", "record", "replay", "doctor")
+VERBS = ("run", "record", "replay", "doctor", "predict", "semantics")
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 AGREE = Match(
@@ -172,6 +172,7 @@ def test_replay_text(recording: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "indeterminate  0",
         "divergences    1",
         "lost           {}",
+        "what_if_devices {}",
     ] == rest
 
 

@@ -96,6 +96,17 @@ def test_summary(tmp_path: Path) -> None:
         "indeterminate": 0,
         "divergences": 2,
         "lost": {"reserve": 2, "decode": 3, "other": 4},
+        "what_if_devices": dict.fromkeys(
+            [
+                "linux-3.15",
+                "linux-3.16",
+                "rfc-2021-06-03",
+                "rfc-2021-06-14",
+                "rfc-2021-06-14-without-c",
+                "rfc-2021-06-17",
+            ],
+            1,
+        ),
     } == summary(replayed(tmp_path, PROBE, AGREE, DIVERGE, *LOST))
 
 
