@@ -261,20 +261,11 @@ def _replay(options: argparse.Namespace) -> int:
     if options.metrics:
         print(replayed.metrics.render("")[0].decode(), end="")
     elif options.json:
-        for line in replay.divergence_lines(replayed):
+        for line in replay.lines(replayed, what_if=options.what_if):
             print(json.dumps(line))
-        if options.what_if:
-            for line in replayed.differences.lines():
-                print(json.dumps(line))
-        print(json.dumps({"summary": replay.summary(replayed)}))
     else:
-        for line in replay.divergence_lines(replayed):
-            print(printable(replay.sentence(line)))
-        if options.what_if:
-            for line in replayed.differences.lines():
-                print(printable(replay.what_if_sentence(line)))
-        for name, value in replay.summary(replayed).items():
-            print(f"{name:14} {printable(str(value))}")
+        for text in replay.sentences(replayed, what_if=options.what_if):
+            print(printable(text))
     return FINDING if replayed.divergences else GOOD
 
 

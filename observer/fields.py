@@ -29,7 +29,7 @@ class Fields:
         self._name = name
 
     def only(self, known: AbstractSet[str]) -> Fields:
-        """Return these fields. Raises FieldError when there is one that is not known."""
+        """Return these fields. Raises FieldError when one is not known."""
         for name in self.all:
             if name not in known:
                 raise FieldError(f"{self._path(name)}: unknown field")

@@ -116,6 +116,23 @@ def divergence_lines(replayed: Replayed) -> Iterator[dict[str, object]]:
             yield {**divergence_fields(observation), "why": reason}
 
 
+def lines(replayed: Replayed, *, what_if: bool) -> Iterator[dict[str, object]]:
+    """Yield everything for a machine, the summary last."""
+    yield from divergence_lines(replayed)
+    if what_if:
+        yield from replayed.differences.lines()
+    yield {"summary": summary(replayed)}
+
+
+def sentences(replayed: Replayed, *, what_if: bool) -> Iterator[str]:
+    """Yield everything for a person, the totals last."""
+    yield from map(sentence, divergence_lines(replayed))
+    if what_if:
+        yield from map(what_if_sentence, replayed.differences.lines())
+    for name, value in summary(replayed).items():
+        yield f"{name:14} {value}"
+
+
 def what_if_sentence(line: dict[str, Any]) -> str:
     """Say for a person what would be otherwise."""
     others = ", ".join(f"{slug} {would}" for slug, would in line["what_if"].items())

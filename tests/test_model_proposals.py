@@ -232,7 +232,7 @@ def test_anti_match() -> None:
 
 
 def test_loop_as_posted_never_ends() -> None:
-    """The loop of 17 June looks at the same entry again, even if a plain one follows."""
+    """The loop of 17 June finds the same entry again, even if a plain one follows."""
     assert Source.HANG == answers("rfc-2021-06-17", id_table=(VFIO,))
     assert Source.HANG == answers("rfc-2021-06-17", id_table=(VFIO, LISTED))
     assert Source.STATIC == answers("rfc-2021-06-17", id_table=(LISTED, VFIO))

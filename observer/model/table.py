@@ -8,6 +8,7 @@ wildcard, and those of the class that class_mask selects. So each entry is one n
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from observer.record import PCI_ANY_ID, Device, Id
@@ -47,24 +48,19 @@ class Table:
     def hits(self, device: Device) -> Sequence[int]:
         """Return the places of all entries that fit `device`, in table order."""
         of_vendor = self._of_vendor.get(device.vendor)
-        if of_vendor is None:
-            if not self._of_any_vendor:
-                return ()
-            return _found(self._of_any_vendor, _number(device))
+        if of_vendor is None and not self._of_any_vendor:
+            return ()
         number = _number(device)
-        found = _found(of_vendor, number)
-        if self._of_any_vendor:
-            found = sorted((*found, *_found(self._of_any_vendor, number)))
-        return found
-
-
-def _found(masks: dict[int, _Places], number: int) -> Sequence[int]:
-    found: Sequence[int] = ()
-    for mask, by_number in masks.items():
-        places = by_number.get(number & mask)
-        if places:
-            found = sorted((*found, *places)) if found else places
-    return found
+        found: list[list[int]] = []
+        for masks in (of_vendor, self._of_any_vendor):
+            if masks:
+                for mask, by_number in masks.items():
+                    places = by_number.get(number & mask)
+                    if places:
+                        found.append(places)
+        if len(found) > 1:
+            return sorted(chain.from_iterable(found))
+        return found[0] if found else ()
 
 
 def _number(ids: Id | Device) -> int:
