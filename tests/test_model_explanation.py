@@ -52,18 +52,24 @@ def case(
             case(VFIO, name="vfio-pci"),
             Rule.OVERRIDE_ONLY_WITHOUT_OVERRIDE,
             Entry(Source.STATIC, 0, VFIO),
-            ("id_table[0] (*:*) matches, but is override_only and driver_override is "
-            "not set."),
-            ("set driver_override to 'vfio-pci', or write '8086 100e ffffffff ffffffff 0"
-            " 0 0' to the driver's new_id"),
+            (
+                "id_table[0] (*:*) matches, but is override_only and driver_override "
+                "is not set."
+            ),
+            (
+                "set driver_override to 'vfio-pci', or write '8086 100e ffffffff "
+                "ffffffff 0 0 0' to the driver's new_id"
+            ),
         ),
         (
             "linux-5.15",
             case(VFIO, LISTED, override="e1000"),
             Rule.OVERRIDE_ONLY_AND_OVERRIDE,
             Entry(Source.STATIC, 0, VFIO),
-            ("No dynid matches; id_table[0] (*:*) does: override_only, and "
-            "driver_override names this driver."),
+            (
+                "No dynid matches; id_table[0] (*:*) does: override_only, and "
+                "driver_override names this driver."
+            ),
             "set driver_override to another name, such as 'none'",
         ),
         (
@@ -79,8 +85,10 @@ def case(
             case(LISTED, override="vfio-pci"),
             Rule.FIRST_ENTRY,
             Entry(Source.STATIC, 0, LISTED),
-            ("No dynid matches; id_table[0] (8086:100e) does: the first entry that "
-            "counts."),
+            (
+                "No dynid matches; id_table[0] (8086:100e) does: the first entry that "
+                "counts."
+            ),
             "another id_table: this one lists the device, and nothing overrides it",
         ),
         (
@@ -97,8 +105,10 @@ def case(
             Rule.NO_ID_MATCHES,
             None,
             "No dynid and no id_table entry matches.",
-            ("write '8086 100e ffffffff ffffffff 0 0 DATA' to the driver's new_id, DATA "
-            "being the driver_data of an entry of its id_table"),
+            (
+                "write '8086 100e ffffffff ffffffff 0 0 DATA' to the driver's new_id, "
+                "DATA being the driver_data of an entry of its id_table"
+            ),
         ),
         (
             "linux-3.15",
@@ -114,16 +124,20 @@ def case(
             Rule.DUMMY_ID,
             None,
             "No id matches, but driver_override names this driver: the dummy id.",
-            ("clear driver_override, or set driver_override to another name, such as "
-            "'none'"),
+            (
+                "clear driver_override, or set driver_override to another name, such "
+                "as 'none'"
+            ),
         ),
         (
             "rfc-2021-06-03",
             case(Id(1, 1), override="e1000"),
             Rule.NO_DUMMY_ID,
             None,
-            ("No id matches, and driver_override names this driver in vain: there is no "
-            "dummy id."),
+            (
+                "No id matches, and driver_override names this driver in vain: there "
+                "is no dummy id."
+            ),
             "clear driver_override and write '8086 100e' to the driver's new_id",
         ),
         (
@@ -131,8 +145,10 @@ def case(
             case(LISTED, dynids=(LISTED,), override="e1000"),
             Rule.OVERRIDE_WITHOUT_FLAG,
             Entry(Source.DYNID, 0, LISTED),
-            ("dynid 0 (8086:100e) matches, but is not override_only and driver_override"
-            " is set."),
+            (
+                "dynid 0 (8086:100e) matches, but is not override_only and "
+                "driver_override is set."
+            ),
             "clear driver_override",
         ),
         (
@@ -140,48 +156,67 @@ def case(
             case(LISTED, override="e1000"),
             Rule.OVERRIDE_WITHOUT_FLAG,
             Entry(Source.STATIC, 0, LISTED),
-            ("id_table[0] (8086:100e) matches, but is not override_only and "
-            "driver_override is set."),
-            ("clear driver_override, or write '8086 100e ffffffff ffffffff 0 0 0' to "
-            "the driver's new_id"),
+            (
+                "id_table[0] (8086:100e) matches, but is not override_only and "
+                "driver_override is set."
+            ),
+            (
+                "clear driver_override, or write '8086 100e ffffffff ffffffff 0 0 0' "
+                "to the driver's new_id"
+            ),
         ),
         (
             "rfc-2021-06-14-without-c",
             case(VFIO, LISTED),
             Rule.OVERRIDE_ONLY_WITHOUT_OVERRIDE,
             Entry(Source.STATIC, 0, VFIO),
-            ("id_table[0] (*:*) matches, but is override_only and driver_override is "
-            "not set, and hides what follows."),
-            ("set driver_override to 'e1000', or write '8086 100e ffffffff ffffffff 0 0 "
-            "0' to the driver's new_id"),
+            (
+                "id_table[0] (*:*) matches, but is override_only and driver_override "
+                "is not set, and hides what follows."
+            ),
+            (
+                "set driver_override to 'e1000', or write '8086 100e ffffffff ffffffff "
+                "0 0 0' to the driver's new_id"
+            ),
         ),
         (
             "rfc-2021-06-17",
             case(VFIO),
             Rule.ENDLESS_SEARCH,
             Entry(Source.STATIC, 0, VFIO),
-            ("id_table[0] (*:*) matches, but is override_only and driver_override is "
-            "not set: the search goes on from there and finds it again, for ever."),
-            ("set driver_override to 'e1000', or write '8086 100e ffffffff ffffffff 0 0 "
-            "0' to the driver's new_id"),
+            (
+                "id_table[0] (*:*) matches, but is override_only and driver_override "
+                "is not set: the search goes on from there and finds it again, for "
+                "ever."
+            ),
+            (
+                "set driver_override to 'e1000', or write '8086 100e ffffffff ffffffff "
+                "0 0 0' to the driver's new_id"
+            ),
         ),
         (
             "rfc-flagged-dynids",
             case(dynids=(VFIO,), override="e1000"),
             Rule.OVERRIDE_ONLY_AND_OVERRIDE,
             Entry(Source.DYNID, 0, VFIO),
-            ("dynid 0 (*:*) matches: override_only, and driver_override names this "
-            "driver."),
-            ("clear driver_override, or set driver_override to another name, such as "
-            "'none'"),
+            (
+                "dynid 0 (*:*) matches: override_only, and driver_override names this "
+                "driver."
+            ),
+            (
+                "clear driver_override, or set driver_override to another name, such "
+                "as 'none'"
+            ),
         ),
         (
             "rfc-flagged-dynids",
             case(dynids=(VFIO,)),
             Rule.OVERRIDE_ONLY_WITHOUT_OVERRIDE,
             Entry(Source.DYNID, 0, VFIO),
-            ("dynid 0 (*:*) matches, but is override_only and driver_override is not "
-            "set."),
+            (
+                "dynid 0 (*:*) matches, but is override_only and driver_override is "
+                "not set."
+            ),
             "set driver_override to 'e1000'",
         ),
         (
@@ -198,16 +233,20 @@ def case(
             Rule.NO_ID_MATCHES,
             None,
             "No dynid matches, and the driver has no id_table.",
-            ("set driver_override to 'pci-stub', or write '8086 100e' to the driver's "
-            "new_id"),
+            (
+                "set driver_override to 'pci-stub', or write '8086 100e' to the "
+                "driver's new_id"
+            ),
         ),
         (
             "linux-5.15",
             case(LISTED, name="none"),
             Rule.FIRST_ENTRY,
             Entry(Source.STATIC, 0, LISTED),
-            ("No dynid matches; id_table[0] (8086:100e) does: the first entry that "
-            "counts."),
+            (
+                "No dynid matches; id_table[0] (8086:100e) does: the first entry that "
+                "counts."
+            ),
             "set driver_override to another name, such as 'nobody'",
         ),
     ],
