@@ -8,7 +8,7 @@ from observer import __version__
 from observer.books import Books
 from observer.log_fields import divergence_fields, probe_fields
 from observer.metrics import About, Metrics, State
-from observer.model import SEMANTICS, why
+from observer.model import SEMANTICS, explain
 from observer.pipeline import Pipeline
 from observer.record import Judged, Judgement, LossStage, Match, Probed
 from observer.recording import Recording, RecordingError
@@ -106,14 +106,14 @@ def summary(replayed: Replayed) -> dict[str, object]:
 
 
 def divergence_lines(replayed: Replayed) -> Iterator[dict[str, object]]:
-    """Yield each divergence with its inputs, both answers and why."""
+    """Yield each divergence with its inputs, both answers, why, and what if not."""
     for observation in replayed.divergences:
         if isinstance(observation, Probed):
             yield {**probe_fields(observation.probe), "kind": observation.kind}
         else:
             inputs = observation.match.inputs
-            reason = why(replayed.semantics, inputs)
-            yield {**divergence_fields(observation), "why": reason}
+            explanation = explain(replayed.semantics, inputs)
+            yield {**divergence_fields(observation), **explanation.as_object()}
 
 
 def lines(replayed: Replayed, *, what_if: bool) -> Iterator[dict[str, object]]:

@@ -185,6 +185,14 @@ def test_replay_json(recording: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (2, 1) == (last["summary"]["decisions"], last["summary"]["diverge"])
 
 
+def test_replay_what_if(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other semantics are heard when they are asked for, before the summary."""
+    main(["replay", "--json", "--what-if", record(recording, OVERRIDE_ONLY)])
+    *_, difference, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "hang" == difference["what_if"]["rfc-2021-06-17"]
+    assert 1 == last["summary"]["what_if_devices"]["rfc-2021-06-17"]
+
+
 def test_replay_metrics(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The metrics are printed as they are served, and nothing else."""
     main(["replay", "--metrics", record(recording, DIVERGE)])

@@ -269,6 +269,21 @@ def test_explanation(
     )
 
 
+def test_for_a_machine() -> None:
+    """A machine gets names and places instead of words."""
+    assert {
+        "semantics": "linux-5.15",
+        "rule": "first_dynid",
+        "entry": {"source": "dynid", "index": 0, "id": "8086:100e"},
+        "why": "dynid 0 (8086:100e) is the first to match.",
+        "opposite": (
+            "set driver_override to another name, such as 'none', or remove with "
+            "remove_id what matches of the dynids (0)"
+        ),
+    } == explain("linux-5.15", case(dynids=(LISTED,))).as_object()
+    assert explain("linux-5.15", case()).as_object()["entry"] is None
+
+
 @pytest.mark.parametrize("slug", SEMANTICS)
 @settings(max_examples=50)
 @given(case=inputs)

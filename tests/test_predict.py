@@ -145,6 +145,15 @@ def test_hang() -> None:
     assert [("hang", None)] == matched(flagged, slug="rfc-2021-06-17")
 
 
+def test_writes() -> None:
+    """A case with writes is answered by the rules of new_id; the match is not asked."""
+    pytest.importorskip("observer.writes")
+    driver = {"name": "pci-stub", "id_table": None}
+    writes = [["new_id", "8086 10f5"], ["remove_id", "8086 10f5"]]
+    (found,) = answered({"driver": driver, "writes": writes})
+    assert {"new_id_rules": "linux-7.3", "errnos": [0, 0], "dynids": []} == found
+
+
 def test_flagged_dynid() -> None:
     """A dynid may carry the flag under the one semantics that knows it."""
     flagged = case({"dynids": [LISTED | {"override_only": 1}], "id_table": None})

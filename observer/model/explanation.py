@@ -54,9 +54,9 @@ class Entry(NamedTuple):
 
     def __str__(self) -> str:
         """Name it for a person."""
-        place = f"{'dynid ' if self.source is Source.DYNID else 'id_table['}"
-        end = "" if self.source is Source.DYNID else "]"
-        return f"{place}{self.index}{end} ({spelled(self.id)})"
+        if self.source is Source.DYNID:
+            return f"dynid {self.index} ({spelled(self.id)})"
+        return f"id_table[{self.index}] ({spelled(self.id)})"
 
 
 class Explanation(NamedTuple):
@@ -69,6 +69,23 @@ class Explanation(NamedTuple):
     reason: str  # one printable sentence
     opposite: str  # what would have to change; a part of a sentence
     changes: tuple[Change, ...]  # each of which alone does it
+
+    def as_object(self) -> dict[str, object]:
+        """Return it for a machine, without the verdict and the inputs of changes."""
+        entry = None
+        if self.entry is not None:
+            entry = {
+                "source": str(self.entry.source),
+                "index": self.entry.index,
+                "id": spelled(self.entry.id),
+            }
+        return {
+            "semantics": self.semantics,
+            "rule": str(self.rule),
+            "entry": entry,
+            "why": self.reason,
+            "opposite": self.opposite,
+        }
 
 
 def why(slug: str, inputs: Inputs) -> str:
