@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.fields import FieldError, Fields
 from observer.kernel import VMLINUX_BTF, KernelError, running_layout
 from observer.layout import LayoutError
-from observer.model import SEMANTICS
+from observer.model import SEMANTICS, why_not_live
 from observer.model.explanation import reason_of
 from observer.notation import DEVICE_FIELDS, ID_FIELDS, U16, U32, read_id
 from observer.record import PCI_ANY_ID, Device, Driver, Id, Inputs, Source
@@ -59,6 +59,8 @@ def _running(btf: str) -> Options:
     try:
         layout = running_layout(btf=btf)
     except (KernelError, LayoutError):
+        return NEWEST
+    if why_not_live(layout.semantics):
         return NEWEST
     return Options(layout.semantics, layout.new_id_rules)
 

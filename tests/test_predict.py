@@ -255,6 +255,14 @@ def test_default_options(btf: str, semantics: str, new_id_rules: str) -> None:
     assert Options("linux-3.15", new_id_rules) == given
 
 
+def test_kernel_beyond_the_model(tmp_path: Path) -> None:
+    """A kernel that hides its driver_override is taken for the newest."""
+    types = (BTF / "5.10.0-46-amd64.btf").read_bytes()
+    hidden = types.replace(b"\0driver_override\0", b"\0driver_overrode\0")
+    (tmp_path / "vmlinux").write_bytes(hidden)
+    assert NEWEST == options(None, None, btf=str(tmp_path / "vmlinux"))
+
+
 def test_given_options() -> None:
     """What is given counts; the kernel is not looked at."""
     assert Options("linux-3.15", "linux-5.11") == options("linux-3.15", "linux-5.11")

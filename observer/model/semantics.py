@@ -105,6 +105,19 @@ SEMANTICS: dict[str, Semantics] = {
 }
 
 
+def why_not_live(slug: str) -> str | None:
+    """Say why a kernel that can be traced is not judged by this; None if it is.
+
+    One without driver_override is older than all type information. So where the types
+    show none, it has moved to where we don't look, and every verdict would be wrong.
+    """
+    if slug not in SEMANTICS:
+        return "which the model does not know"
+    if not SEMANTICS[slug].has_override:
+        return "for no driver_override was found, but one must be there"
+    return None
+
+
 def expect(slug: str, inputs: Inputs) -> Verdict:
     """Return what the kernel must answer, or why that can't be known.
 
