@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLES = 512  # kept arranged; a machine has fewer PCI drivers
 
-_Places = dict[int, list[int]]  # of the entries of one mask, by their number
+_Masks = dict[int, dict[int, list[int]]]  # places of entries by mask and number
 
 
 def is_terminator(entry: Id) -> bool:
@@ -30,29 +30,36 @@ class Table:
     """The entries of one id_table up to its terminator."""
 
     def __init__(self, id_table: tuple[Id, ...]) -> None:
-        """Arrange the entries by the vendor and then by the mask they have."""
+        """Arrange the entries by the vendor and device, then by the mask they have."""
         self.entries = id_table
         self.terminated = False  # by an entry inside the table
-        self._of_vendor: dict[int, dict[int, _Places]] = {}
+        self._exact: dict[tuple[int, int], _Masks] = {}
+        self._of_vendor: dict[int, _Masks] = {}
+        self._of_any_vendor: _Masks = {}
         for place, entry in enumerate(id_table):
             if is_terminator(entry):
                 self.terminated = True
                 break
             mask = _mask(entry)
-            masks = self._of_vendor.setdefault(entry.vendor, {})
-            masks.setdefault(mask, {}).setdefault(_number(entry) & mask, []).append(
-                place
-            )
-        self._of_any_vendor = self._of_vendor.pop(PCI_ANY_ID, {})
+            by_number = self._masks_like(entry).setdefault(mask, {})
+            by_number.setdefault(_number(entry) & mask, []).append(place)
+
+    def _masks_like(self, entry: Id) -> _Masks:
+        if entry.vendor == PCI_ANY_ID:
+            return self._of_any_vendor
+        if entry.device == PCI_ANY_ID:
+            return self._of_vendor.setdefault(entry.vendor, {})
+        return self._exact.setdefault((entry.vendor, entry.device), {})
 
     def hits(self, device: Device) -> Sequence[int]:
         """Return the places of all entries that fit `device`, in table order."""
-        of_vendor = self._of_vendor.get(device.vendor)
-        if of_vendor is None and not self._of_any_vendor:
+        exact = self._exact.get(device[:2])
+        of_vendor = self._of_vendor.get(device[0])
+        if not (exact or of_vendor or self._of_any_vendor):
             return ()
         number = _number(device)
         found: list[list[int]] = []
-        for masks in (of_vendor, self._of_any_vendor):
+        for masks in (exact, of_vendor, self._of_any_vendor):
             if masks:
                 for mask, by_number in masks.items():
                     places = by_number.get(number & mask)

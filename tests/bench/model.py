@@ -25,7 +25,8 @@ from observer.record import PCI_ANY_ID, Device, Driver, Id, Inputs, Outcome, Sou
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-SECONDS = 1.0
+SECONDS = 0.2  # of a round
+ROUNDS = 7
 ENTRIES = 500
 DEVICES = 1000
 CASES = 100_000
@@ -137,6 +138,11 @@ def _evaluations(make: Callable[[random.Random], tuple[Id, ...]]) -> Row:
 
 
 def _rate(decide: Callable[[Inputs], object], cases: Sequence[Inputs]) -> float:
+    """Return the best of some rounds: what slows one down is somebody else."""
+    return max(_round(decide, cases) for _ in range(ROUNDS))
+
+
+def _round(decide: Callable[[Inputs], object], cases: Sequence[Inputs]) -> float:
     done = 0
     start = time.process_time()
     while (spent := time.process_time() - start) < SECONDS:
