@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_record(verbs)
     _add_replay(verbs)
     _add_doctor(verbs)
+    _add_predict(verbs)
+    _add_semantics(verbs)
     return parser
 
 
@@ -151,6 +154,11 @@ def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         help="judge by this one instead of the recording's own: "
         + ", ".join(SEMANTICS),
     )
+    parser.add_argument(
+        "--what-if",
+        action="store_true",
+        help="tell each decision that would differ under another semantics",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON Lines, a summary last")
     form.add_argument("--metrics", action="store_true", help="print the metrics")
@@ -159,6 +167,37 @@ def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _add_doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     text = "Say whether this kernel can be observed, how, and what is missing."
     parser = _verb(verbs, "doctor", _doctor, text)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Answer made-up cases, JSON Lines in, JSON Lines out."
+    parser = _verb(verbs, "predict", _predict, text)
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="cases to answer (default: standard input)",
+    )
+    parser.add_argument(
+        "--semantics",
+        metavar="SLUG",
+        help="match by this one (default: the running kernel's, else linux-5.15): "
+        + ", ".join(SEMANTICS),
+    )
+    parser.add_argument(
+        "--new-id-rules",
+        metavar="SLUG",
+        help="write to new_id and remove_id by these (default: the running kernel's, "
+        "else linux-7.3): linux-3.16, linux-5.11, linux-7.3",
+    )
+
+
+def _add_semantics(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show the semantics that the model knows, or the decision table of one."
+    parser = _verb(verbs, "semantics", _semantics, text)
+    parser.add_argument("slug", nargs="?", metavar="SLUG", help=", ".join(SEMANTICS))
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
@@ -222,14 +261,11 @@ def _replay(options: argparse.Namespace) -> int:
     if options.metrics:
         print(replayed.metrics.render("")[0].decode(), end="")
     elif options.json:
-        for line in replay.divergence_lines(replayed):
+        for line in replay.lines(replayed, what_if=options.what_if):
             print(json.dumps(line))
-        print(json.dumps({"summary": replay.summary(replayed)}))
     else:
-        for line in replay.divergence_lines(replayed):
-            print(printable(replay.sentence(line)))
-        for name, value in replay.summary(replayed).items():
-            print(f"{name:14} {printable(str(value))}")
+        for text in replay.sentences(replayed, what_if=options.what_if):
+            print(printable(text))
     return FINDING if replayed.divergences else GOOD
 
 
@@ -251,3 +287,36 @@ def _doctor(options: argparse.Namespace) -> int:
         )
         print(verdict)
     return GOOD if diagnosis.observable else UNOBSERVABLE
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from observer import predict  # noqa: PLC0415
+
+    try:
+        chosen = predict.options(options.semantics, options.new_id_rules)
+        with ExitStack() as exits:
+            name, lines = "stdin", sys.stdin.buffer
+            if options.file is not None:
+                name, lines = options.file, exits.enter_context(options.file.open("rb"))
+            for line in predict.answers(name, lines, chosen):
+                print(line, flush=True)
+    except predict.PredictError as e:
+        return _fail(e, USAGE)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        return _fail(f"{options.file}: {e.strerror}", USAGE)
+    return GOOD
+
+
+def _semantics(options: argparse.Namespace) -> int:
+    from observer import semantics  # noqa: PLC0415
+
+    if options.slug is not None and options.slug not in SEMANTICS:
+        known = ", ".join(SEMANTICS)
+        return _fail(f"{options.slug}: no such semantics; one of {known}", USAGE)
+    if options.json:
+        print(json.dumps(semantics.as_object(options.slug), indent=2))
+    else:
+        print(semantics.as_text(options.slug), end="")
+    return GOOD

@@ -14,11 +14,12 @@ from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
 from observer.live import Live
 from observer.metrics import About, Metrics, State
-from observer.model import SEMANTICS, why
+from observer.model import why, why_not_live
 from observer.pages import Facts, routes
 from observer.pipeline import Pipeline, Sink
 from observer.recording import Header, Writer
 from observer.server import Server, listen
+from observer.what_if import WhatIf
 
 if TYPE_CHECKING:
     import socket
@@ -137,10 +138,12 @@ class Daemon:
         self._books = Books()
         self._release = kernel.running().release
         self._metrics = Metrics(self._books, self._state, self._about())
+        own = attachment.layout.semantics
+        self._what_if = WhatIf(own if why_not_live(own) is None else semantics)
         self._log = log.LogSink(logger, partial(why, semantics))
         self._pipeline = Pipeline(
             semantics,
-            (self._books, self._metrics, self._log),
+            (self._books, self._metrics, self._what_if, self._log),
             on_sink_error=self._sink_failed,
         )
 
@@ -213,6 +216,7 @@ class Daemon:
                 if not problem
             },
             misses=self._live.misses,
+            what_if=self._what_if.devices(),
         )
 
     def _about(self) -> About:
@@ -247,9 +251,10 @@ def _semantics(options: Options, attachment: Attachment) -> str:
     if options.semantics != "auto":
         return options.semantics
     slug = attachment.layout.semantics
-    if slug not in SEMANTICS:
+    problem = why_not_live(slug)
+    if problem is not None:
         raise AttachError(
-            f"this kernel decides by {slug}, which the model does not know; "
+            f"this kernel decides by {slug}, {problem}; "
             "choose another one with --semantics"
         )
     return slug

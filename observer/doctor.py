@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from observer import bpf, compiler, hooks, kernel
 from observer.layout import LayoutError, layout_of
 from observer.loader import METHODS, refusal
-from observer.model import SEMANTICS
+from observer.model import why_not_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +86,10 @@ def _types(layout: Layout) -> Check:
 
 def _semantics(layout: Layout) -> Check:
     slug = layout.semantics
-    if slug in SEMANTICS:
+    problem = why_not_live(slug)
+    if problem is None:
         return Check("semantics", good=True, finding=slug)
-    return Check("semantics", good=False, finding=f"{slug} is unknown to the model")
+    return Check("semantics", good=False, finding=f"{slug}, {problem}")
 
 
 def _attachable(

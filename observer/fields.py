@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -24,6 +27,13 @@ class Fields:
             raise FieldError(f"{name or 'line'}: not an object")
         self.all: dict[str, object] = value
         self._name = name
+
+    def only(self, known: AbstractSet[str]) -> Fields:
+        """Return these fields. Raises FieldError when one is not known."""
+        for name in self.all:
+            if name not in known:
+                raise FieldError(f"{self._path(name)}: unknown field")
+        return self
 
     def value(self, name: str) -> object:
         """Return any field. Raises FieldError when it is missing, as all below."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from prometheus_client.core import (
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 from observer.durations import Durations, Histogram
 from observer.hooks import HOOKS
 from observer.labels import Labels
+from observer.model import SEMANTICS
 from observer.record import LossStage
 from observer.text import printable
 
@@ -49,6 +51,7 @@ class State(NamedTuple):
     decoded: int  # of these, understood
     attached: Mapping[str, str]  # method by hook; a hook not in here is not attached
     misses: Mapping[str, int]  # by hook
+    what_if: Mapping[str, int] = MappingProxyType({})  # devices by semantics
 
 
 class About(NamedTuple):
@@ -100,6 +103,7 @@ class Metrics(Collector):
         """Yield every metric family, for the registry."""
         state = self._state()
         yield from self._decisions()
+        yield _what_if(state)
         yield from self._probes()
         yield from self._events(state)
         yield from _hooks(state)
@@ -194,6 +198,15 @@ class Metrics(Collector):
 
 def _by_name(counts: Mapping[_Name, int]) -> dict[tuple[str, ...], int]:
     return {(name,): count for name, count in counts.items()}
+
+
+def _what_if(state: State) -> Metric:
+    return _gauge(
+        "what_if_devices",
+        "Devices whose outcome would differ under another semantics.",
+        {(slug,): state.what_if.get(slug, 0) for slug in SEMANTICS},
+        "semantics",
+    )
 
 
 def _hooks(state: State) -> Iterator[Metric]:

@@ -72,6 +72,7 @@ class Source(StrEnum):
     DYNID = "dynid"
     OVERRIDE = "override"  # pci_device_id_any, the dummy
     UNKNOWN = "unknown"  # seen in the kernel only: none of the above
+    HANG = "hang"  # of the model only: pci_match_device never returns
 
 
 class Outcome(NamedTuple):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from observer import __version__
 from observer.books import Books
 from observer.log_fields import divergence_fields, probe_fields
 from observer.metrics import About, Metrics, State
-from observer.model import SEMANTICS, why
+from observer.model import SEMANTICS, explain
 from observer.pipeline import Pipeline
 from observer.record import Judged, Judgement, LossStage, Match, Probed
 from observer.recording import Recording, RecordingError
 from observer.ring import Counters
+from observer.what_if import Differences, WhatIf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ class Replayed(NamedTuple):
     books: Books
     divergences: list[Judged | Probed]
     metrics: Metrics
+    what_if: WhatIf
+    differences: Differences
 
 
 def replay(path: Path, semantics: str | None = None) -> Replayed:
@@ -45,6 +48,8 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
                 f"{path}: line 1: semantics: {slug} is not known to the model; "
                 "choose another one with --semantics"
             )
+        own = header.semantics if header.semantics in SEMANTICS else slug
+        what_if, differences = WhatIf(own), Differences(own)
         books = Books()
         matches = 0
         divergences: list[Judged | Probed] = []
@@ -56,7 +61,7 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
                 lost_reserve=lost,
             )
             received = matches + books.lost[LossStage.DECODE]
-            return State(counters, received, matches, {}, {})
+            return State(counters, received, matches, {}, {}, what_if.devices())
 
         def keep(observation: Observation) -> None:
             if isinstance(observation, Judged | Probed) and observation.kind:
@@ -65,12 +70,19 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
         layout = str(header.layout.get("name", ""))
         about = About(__version__, header.release, slug, layout, 0)
         metrics = Metrics(books, state, about)
-        pipeline = Pipeline(slug, (books, metrics, keep))
+        pipeline = Pipeline(slug, (books, metrics, what_if, differences, keep))
         for record in recording:
             matches += isinstance(record, Match)
             pipeline.feed(record)
         return Replayed(
-            header.release, slug, recording.truncated, books, divergences, metrics
+            header.release,
+            slug,
+            recording.truncated,
+            books,
+            divergences,
+            metrics,
+            what_if,
+            differences,
         )
 
 
@@ -85,18 +97,49 @@ def summary(replayed: Replayed) -> dict[str, object]:
         **{str(name): books.judgements[name] for name in Judgement},
         "divergences": sum(books.divergences.values()),
         "lost": {str(stage): count for stage, count in books.lost.items() if count},
+        "what_if_devices": {
+            slug: devices
+            for slug, devices in replayed.what_if.devices().items()
+            if devices
+        },
     }
 
 
 def divergence_lines(replayed: Replayed) -> Iterator[dict[str, object]]:
-    """Yield each divergence with its inputs, both answers and why."""
+    """Yield each divergence with its inputs, both answers, why, and what if not."""
     for observation in replayed.divergences:
         if isinstance(observation, Probed):
             yield {**probe_fields(observation.probe), "kind": observation.kind}
         else:
             inputs = observation.match.inputs
-            reason = why(replayed.semantics, inputs)
-            yield {**divergence_fields(observation), "why": reason}
+            explanation = explain(replayed.semantics, inputs)
+            yield {**divergence_fields(observation), **explanation.as_object()}
+
+
+def lines(replayed: Replayed, *, what_if: bool) -> Iterator[dict[str, object]]:
+    """Yield everything for a machine, the summary last."""
+    yield from divergence_lines(replayed)
+    if what_if:
+        yield from replayed.differences.lines()
+    yield {"summary": summary(replayed)}
+
+
+def sentences(replayed: Replayed, *, what_if: bool) -> Iterator[str]:
+    """Yield everything for a person, the totals last."""
+    yield from map(sentence, divergence_lines(replayed))
+    if what_if:
+        yield from map(what_if_sentence, replayed.differences.lines())
+    for name, value in summary(replayed).items():
+        yield f"{name:14} {value}"
+
+
+def what_if_sentence(line: dict[str, Any]) -> str:
+    """Say for a person what would be otherwise."""
+    others = ", ".join(f"{slug} {would}" for slug, would in line["what_if"].items())
+    return (
+        f"{line['driver']} and {line['address']}: {line['semantics']} answers "
+        f"{line['outcome']}; otherwise {others} ({line['decisions']} times)"
+    )
 
 
 def sentence(line: dict[str, object]) -> str:

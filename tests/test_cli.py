@@ -31,7 +31,7 @@ from observer.recording import Header, Writer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERBS = ("run", "record", "replay", "doctor")
+VERBS = ("run", "record", "replay", "doctor", "predict", "semantics")
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 AGREE = Match(
@@ -172,6 +172,7 @@ def test_replay_text(recording: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "indeterminate  0",
         "divergences    1",
         "lost           {}",
+        "what_if_devices {}",
     ] == rest
 
 
@@ -182,6 +183,14 @@ def test_replay_json(recording: Path, capsys: pytest.CaptureFixture[str]) -> Non
     named = divergence["kind"], divergence["driver"], divergence["model_index"]
     assert ("expected_not_matched", "e1000", 0) == named
     assert (2, 1) == (last["summary"]["decisions"], last["summary"]["diverge"])
+
+
+def test_replay_what_if(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other semantics are heard when they are asked for, before the summary."""
+    main(["replay", "--json", "--what-if", record(recording, OVERRIDE_ONLY)])
+    *_, difference, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "hang" == difference["what_if"]["rfc-2021-06-17"]
+    assert 1 == last["summary"]["what_if_devices"]["rfc-2021-06-17"]
 
 
 def test_replay_metrics(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:

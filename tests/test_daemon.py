@@ -230,14 +230,21 @@ def attaching(hooks: Hooks) -> Callable[[tuple[str, ...]], Attachment]:
     return lambda _arguments: hooks.attachment()
 
 
-def test_unknown_semantics(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("semantics", "problem"),
+    [
+        ("linux-9.0", "which the model does not know"),
+        ("linux-3.15", "for no driver_override was found, but one must be there"),
+    ],
+)
+def test_unknown_semantics(tmp_path: Path, semantics: str, problem: str) -> None:
     """A kernel beyond the model is not observed, and the hooks go again."""
-    hooks = Hooks(semantics="linux-9.0")
+    hooks = Hooks(semantics=semantics)
     with pytest.raises(AttachError) as caught:
         # A directory: if it went on, it would end there, still as root.
         run(Options(recording=tmp_path), attach_hooks=attaching(hooks))
     assert (
-        "this kernel decides by linux-9.0, which the model does not know; "
+        f"this kernel decides by {semantics}, {problem}; "
         "choose another one with --semantics"
     ) == str(caught.value)
     assert not hooks.attached

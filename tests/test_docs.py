@@ -28,7 +28,8 @@ TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 # Labels whose values are fixed.
 VALUES: dict[tuple[str, str], Iterable[str]] = {
-    ("match_decisions_total", "result"): Source,
+    ("match_decisions_total", "result"): set(Source) - {Source.HANG},
+    ("what_if_devices", "semantics"): SEMANTICS,
     ("judgements_total", "judgement"): Judgement,
     ("divergences_total", "kind"): Kind,
     ("indeterminate_total", "reason"): Reason,
@@ -74,14 +75,14 @@ def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     """README.md lists the verbs that there are, and gives an example of each."""
     text = section("The command")
-    offered = set(re.findall(r"(?m)^ {4}(\w[\w-]*) ", help_of([], capsys)))
+    offered = set(re.findall(r"(?m)^ {4}(\w[\w-]*)(?: |$)", help_of([], capsys)))
     assert offered == rows(text, "verb").keys()
     assert offered == set(re.findall(r"(?m)^pci-observer (\w+)", text))
 
 
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option in README.md's text on the command is one of a verb's."""
-    verbs = ("run", "record", "replay", "doctor")
+    verbs = ("run", "record", "replay", "doctor", "predict", "semantics")
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
         "--help"
@@ -123,7 +124,9 @@ def test_label_values() -> None:
 
 def test_semantics() -> None:
     """README.md names all semantics, and no other ones."""
-    assert SEMANTICS.keys() == set(re.findall(r"`(linux-\d+\.\d+)`", README))
+    assert SEMANTICS.keys() == set(
+        re.findall(r"`((?:linux-\d|rfc-)[\w.-]+)`", section("Semantics"))
+    )
 
 
 def test_hooks() -> None:

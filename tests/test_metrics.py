@@ -130,6 +130,14 @@ def eventful() -> Metrics:
     )
 
 
+def test_what_if() -> None:
+    """The devices that would differ are told for each semantics, by whoever knows."""
+    state = IDLE._replace(what_if={"rfc-2021-06-17": 3})
+    lines = samples(made(state=state), "what_if_devices{")
+    assert 'what_if_devices{semantics="rfc-2021-06-17"} 3.0' in lines
+    assert 'what_if_devices{semantics="linux-5.15"} 0.0' in lines
+
+
 def test_golden() -> None:
     """The whole text is as recorded; UPDATE_GOLDEN=1 records it anew."""
     lines = text(eventful()).splitlines(keepends=True)

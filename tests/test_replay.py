@@ -29,7 +29,15 @@ from observer.record import (
 )
 from observer.record import Path as ProbePath
 from observer.recording import Header, RecordingError, Writer
-from observer.replay import Replayed, divergence_lines, replay, sentence, summary
+from observer.replay import (
+    Replayed,
+    divergence_lines,
+    lines,
+    replay,
+    sentence,
+    sentences,
+    summary,
+)
 
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(7, 7), Id(1, 2, override_only=1), Id(1, 2)))
@@ -96,7 +104,45 @@ def test_summary(tmp_path: Path) -> None:
         "indeterminate": 0,
         "divergences": 2,
         "lost": {"reserve": 2, "decode": 3, "other": 4},
+        "what_if_devices": dict.fromkeys(
+            [
+                "linux-3.15",
+                "linux-3.16",
+                "rfc-2021-06-03",
+                "rfc-2021-06-14",
+                "rfc-2021-06-14-without-c",
+                "rfc-2021-06-17",
+            ],
+            1,
+        ),
     } == summary(replayed(tmp_path, PROBE, AGREE, DIVERGE, *LOST))
+
+
+def test_what_if(tmp_path: Path) -> None:
+    """What would be otherwise is told when asked for, alike decisions together."""
+    found = replayed(tmp_path, AGREE, AGREE)
+    line, _summary = lines(found, what_if=True)
+    assert ("static 2", 2) == (line["outcome"], line["decisions"])
+    assert 1 == len(list(lines(found, what_if=False)))
+    first, *_ = sentences(found, what_if=True)
+    assert (
+        "e1000 and 0000:00:02.0: linux-5.15 answers static 2; otherwise linux-3.15 "
+        "static 1, linux-3.16 static 1, rfc-2021-06-03 none, rfc-2021-06-14 none, "
+        "rfc-2021-06-14-without-c none, rfc-2021-06-17 hang (2 times)"
+    ) == first
+
+
+def test_what_if_compares_with_the_kernels_own(tmp_path: Path) -> None:
+    """Judging by another semantics does not change what the kernel was."""
+    found = replayed(tmp_path, AGREE, semantics="linux-3.16")
+    assert {"linux-3.15": 1, "linux-3.16": 1} == {
+        slug: devices
+        for slug, devices in found.what_if.devices().items()
+        if slug.startswith("linux-") and devices
+    }
+    unknown = HEADER._replace(semantics="linux-9.0")
+    found = replayed(tmp_path, AGREE, semantics="linux-5.15", header=unknown)
+    assert 1 == found.what_if.devices()["linux-3.16"]
 
 
 def test_other_semantics(tmp_path: Path) -> None:

@@ -42,17 +42,26 @@ def id_matches(entry: Id, device: Device) -> bool:
     )
 
 
-def dynid_hit(inputs: Inputs) -> int | None:
-    """Return the place of the first dynid that fits, in the order of insertion.
+def dynid_hits(inputs: Inputs) -> Iterator[tuple[int, Id]]:
+    """Yield place and id of each dynid that fits, in the order of insertion.
 
-    Raises Undecided when none of the captured ones does, and there are more.
+    Raises Undecided when all captured ones were taken, and there are more.
     """
     for place, dynid in enumerate(inputs.dynids):
         if id_matches(dynid, inputs.device):
-            return place
+            yield place, dynid
     if not inputs.dynids_complete:
         raise Undecided(Reason.DYNIDS_TRUNCATED)
-    return None
+
+
+def dynid_hit(inputs: Inputs) -> int | None:
+    """Return the place of the first dynid that fits.
+
+    Raises Undecided when none of the captured ones does, and there are more.
+    """
+    if not inputs.dynids and inputs.dynids_complete:  # as in most decisions
+        return None
+    return next((place for place, _dynid in dynid_hits(inputs)), None)
 
 
 def static_hits(inputs: Inputs) -> Iterator[tuple[int, Id]]:
@@ -62,9 +71,15 @@ def static_hits(inputs: Inputs) -> Iterator[tuple[int, Id]]:
     """
     driver = inputs.driver
     table = table_of(driver.id_table or ())
-    for place in table.candidates(inputs.device):
-        entry = table.entries[place]
-        if id_matches(entry, inputs.device):
-            yield place, entry
+    for place in table.hits(inputs.device):
+        yield place, table.entries[place]
     if driver.table_state is not _COMPLETE and not table.terminated:
         raise Undecided(_REASONS[driver.table_state])
+
+
+def first_static_hit(inputs: Inputs) -> tuple[int, Id] | None:
+    """Return place and entry of the first hit in the id_table, None if there is none.
+
+    Raises Undecided when the known part has none, and there may be more.
+    """
+    return next(static_hits(inputs), None)

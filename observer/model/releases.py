@@ -9,6 +9,19 @@ NO_MATCH = Outcome(Source.NONE)
 DUMMY = Outcome(Source.OVERRIDE)  # pci_device_id_any
 
 
+# Linux kernel commit 7461b60afa62 (in v2.6.20)
+def linux_3_15(inputs: Inputs) -> Outcome:
+    """Take the first dynid, else the first entry; nobody has a driver_override yet."""
+    dynid = dynid_hit(inputs)
+    if dynid is not None:
+        return Outcome(Source.DYNID, dynid)
+
+    for index, _entry in static_hits(inputs):
+        return Outcome(Source.STATIC, index)
+
+    return NO_MATCH
+
+
 # Linux kernel commit 782a985d7af2 (in v3.16)
 def linux_3_16(inputs: Inputs) -> Outcome:
     """Let driver_override keep other drivers away, and its own match without an id."""
