@@ -147,7 +147,6 @@ def test_hang() -> None:
 
 def test_writes() -> None:
     """A case with writes is answered by the rules of new_id; the match is not asked."""
-    pytest.importorskip("observer.writes")
     driver = {"name": "pci-stub", "id_table": None}
     writes = [["new_id", "8086 10f5"], ["remove_id", "8086 10f5"]]
     (found,) = answered({"driver": driver, "writes": writes})
