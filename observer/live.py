@@ -88,9 +88,9 @@ class Live:
         """Missed calls by hook."""
         counters = self.counters
         return {
+            # A call without exit may be found by its task after we gave it up.
             "pci_match_device": counters.match_no_entry
-            + counters.match_no_exit
-            + self._matches.missed,
+            + max(counters.match_no_exit, self._matches.missed),
             self._attachment.layout.probe_function: self._probes.missed,
         }
 
@@ -126,6 +126,5 @@ class Live:
         if now_ns - self._ticked_ns < _TICK_NS:
             return
         self._ticked_ns = now_ns
-        entered = counters.match_entered - counters.match_no_exit
-        self._matches.tick(entered - counters.match_left)
+        self._matches.tick(counters.match_entered - counters.match_left)
         self._probes.tick(counters.probe_entered - counters.probe_left)

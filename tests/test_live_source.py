@@ -143,6 +143,17 @@ def test_match_without_its_exit() -> None:
     assert 1 == live.misses["pci_match_device"]
 
 
+def test_match_without_its_exit_is_not_counted_twice() -> None:
+    """A call given up by its age is the same when its task finds it later."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(match_entered=1)
+    ticked(hooks, live, MATCH_TICKS)
+    hooks.count(match_entered=1, match_left=1, match_no_exit=1)
+    assert [] == ticked(hooks, live, MATCH_TICKS)
+    assert 1 == live.misses["pci_match_device"]
+
+
 @pytest.mark.parametrize(
     ("data", "stage"),
     [
