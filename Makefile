@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix lint clean
+.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -27,6 +27,7 @@ help:
 	@echo "make setup    what pci-observer needs to run, in .venv"
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
+	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make lint     formatters, linters, types, layers"
 
 run: setup
@@ -83,6 +84,9 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@/usr/bin/python3 -m venv .venv-lint
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
+
+bench: setup
+	$(PYTHON) tests/bench/model.py build/bench.json
 
 lint: setup-lint
 	$(LINT)/ruff format --check .

@@ -180,10 +180,14 @@ def _child_seconds(*arguments: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def main() -> int:
-    """Print the table; a missed target is a failure."""
+def main(output: str | None = None) -> int:
+    """Print the table, and write it to `output`; a missed target is a failure."""
     missed = 0
-    for row in rows():
+    measured = rows()
+    if output:
+        table = [row._asdict() | {"ratio": row.ratio} for row in measured]
+        Path(output).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    for row in measured:
         peer = f"{row.peer:>12,.0f}" if row.peer else " " * 12
         ratio = f"{row.ratio:>8.1f}" if row.ratio else " " * 8
         print(f"{row.name:36}{row.ours:>12,.0f}{peer}{ratio}  {row.unit}")
@@ -192,4 +196,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
