@@ -79,7 +79,8 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
         "--attach",
         choices=("auto", "fentry", "kprobe"),
         default="auto",
-        help="how to hook the kernel (default: fentry where it works, else kprobe)",
+        help="how to hook the kernel (default: fentry where it works and the kernel "
+        "does not preempt itself, else kprobe)",
     )
     parser.add_argument(
         "--semantics",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from observer import bpf, compiler, hooks, kernel
 from observer.layout import LayoutError, layout_of
-from observer.loader import METHODS, refusal
+from observer.loader import preferred, refusal
 from observer.model import why_not_live
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _attachable(
     """Try each way to attach; return the best that works."""
     best = None
     function = hooks.PCI_MATCH_DEVICE
-    for method in METHODS:
+    for method in preferred():
         try:
             function_id = btf.function(function) or 0
             attempt(function, method=method, function_id=function_id)

@@ -78,3 +78,15 @@ def lockdown(*, path: str | Path = "/sys/kernel/security/lockdown") -> str:
     except OSError:
         return "none"  # securityfs is not mounted, or no lockdown in this kernel
     return found[1] if found else "none"
+
+
+def preempts(*, path: str | Path = "/sys/kernel/debug/sched/preempt") -> bool:
+    """Say whether the kernel may preempt itself; False where it does not tell.
+
+    A trampoline's program that is preempted is skipped for other tasks on its CPU.
+    """
+    try:
+        found = re.search(r"\((\w+)\)", Path(path).read_text())
+    except OSError:
+        return False
+    return found is not None and found[1] in {"full", "lazy"}

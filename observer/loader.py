@@ -66,8 +66,20 @@ def refusal(
     return f"this kernel can't be hooked ({error.strerror})"
 
 
+def preferred(*, preempts: Callable[[], bool] = kernel.preempts) -> tuple[str, ...]:
+    """Return the attach methods, the best one for this kernel first.
+
+    fentry costs less, but where the kernel preempts it misses calls; kprobes do not.
+    """
+    return METHODS[::-1] if preempts() else METHODS
+
+
 def choose_method(
-    btf: Btf, wanted: str, *, attempt: Callable[..., None] = bpf.try_attach
+    btf: Btf,
+    wanted: str,
+    *,
+    attempt: Callable[..., None] = bpf.try_attach,
+    preempts: Callable[[], bool] = kernel.preempts,
 ) -> str:
     """Return the attach method to use: the wanted one, or the best that works.
 
@@ -75,7 +87,8 @@ def choose_method(
     """
     function = hooks.PCI_MATCH_DEVICE
     refused: list[OSError] = []
-    for method in METHODS if wanted == "auto" else (wanted,):
+    methods = preferred(preempts=preempts) if wanted == "auto" else (wanted,)
+    for method in methods:
         try:
             attempt(function, method=method, function_id=btf.function(function) or 0)
         except OSError as e:

@@ -11,6 +11,7 @@ from observer.kernel import (
     Kernel,
     KernelError,
     lockdown,
+    preempts,
     read_btf,
     running,
     running_layout,
@@ -115,3 +116,24 @@ def test_broken_btf(tmp_path: Path) -> None:
 def test_layout() -> None:
     """The layout is the one of the file."""
     assert "E" == running_layout(btf=BTF / "6.1.0-56-amd64.btf").name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("none (voluntary) full\n", False),
+        ("none voluntary (full)\n", True),
+        ("full (lazy)\n", True),
+        ("(none) voluntary full\n", False),
+        ("", False),
+    ],
+)
+def test_preemption(tmp_path: Path, text: str, *, expected: bool) -> None:
+    """The model in parentheses is in force."""
+    (tmp_path / "preempt").write_text(text)
+    assert expected is preempts(path=tmp_path / "preempt")
+
+
+def test_preemption_is_not_told(tmp_path: Path) -> None:
+    """Without debugfs, or on a kernel that can't change it, nothing is assumed."""
+    assert False is preempts(path=tmp_path / "preempt")

@@ -123,3 +123,12 @@ def test_indispensable_hook() -> None:
     }
     with pytest.raises(LoaderError, match="leave_pci_match_device"):
         attach(Program((), codes), layout, BTF, "kprobe")
+
+
+@pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
+def test_preempting_kernel(preempts: bool, method: str) -> None:  # noqa: FBT001
+    """Where the kernel preempts itself fentry would miss calls, so kprobe is first."""
+    chosen = choose_method(
+        BTF, "auto", attempt=lambda *_, **__: None, preempts=lambda: preempts
+    )
+    assert method == chosen
