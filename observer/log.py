@@ -110,7 +110,7 @@ class LogSink:
             self._probed(observation)
         elif isinstance(observation, Loss):
             self._lost(observation)
-        elif self._debug:
+        elif self._debug and isinstance(observation, Driver | Unregister):
             self._registration(observation)
 
     def flush(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from observer.judge import judge
 from observer.model import SEMANTICS, expect
 from observer.record import (
+    Judgement,
     Kind,
     Loss,
     Match,
@@ -18,6 +19,8 @@ from observer.record import (
     Record,
     Source,
     Unregister,
+    Write,
+    Wrote,
 )
 
 Sink = Callable[[Observation], None]
@@ -74,6 +77,8 @@ class Pipeline:
             return judge(record, expect(self._semantics, record.inputs))
         if isinstance(record, Probe):
             return Probed(record, self._kind(record))
+        if isinstance(record, Write):  # its judge is yet to come
+            return Wrote(record, Judgement.INDETERMINATE, None)
         if isinstance(record, Loss):
             self._losses.append(record)
         elif isinstance(record, Unregister):

@@ -155,6 +155,54 @@ class Unregister(NamedTuple):
     name: str
 
 
+class StoreFile(StrEnum):
+    """A file of sysfs whose writes change what is bound; a store function's name."""
+
+    NEW_ID = "new_id"
+    REMOVE_ID = "remove_id"
+    DRIVER_OVERRIDE = "driver_override"
+    BIND = "bind"
+    UNBIND = "unbind"
+    DRIVERS_PROBE = "drivers_probe"
+
+
+class Write(NamedTuple):
+    """One write to one of these files, of PCI: one return of its store function."""
+
+    ktime_ns: int  # CLOCK_MONOTONIC at the function's return
+    duration_ns: int
+    task: Task  # who wrote
+    uid: int
+    file: StoreFile
+    driver: str | None  # whose new_id, remove_id, bind or unbind; None: another file
+    address: str | None  # whose driver_override; None: another file
+    text: str  # what was written, as far as it is carried
+    size: int  # bytes written; more than text has: the rest was not carried
+    errno: str | None  # "EEXIST"; None: success
+
+
+class Action(StrEnum):
+    """What a uevent tells."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    BIND = "bind"
+    UNBIND = "unbind"
+
+
+class Uevent(NamedTuple):
+    """The kernel's message that a PCI device or a PCI driver came, went or was bound.
+
+    Of a device: `address`, and `driver` where the message names it. Of a driver, which
+    is added and removed only: `driver` alone.
+    """
+
+    ktime_ns: int  # CLOCK_MONOTONIC when it was received
+    action: Action
+    address: str | None
+    driver: str | None
+
+
 class LossStage(StrEnum):
     """Where events went missing."""
 
@@ -174,7 +222,7 @@ class Loss(NamedTuple):
     count: int  # type: ignore[assignment]
 
 
-Record = Driver | Match | Probe | Unregister | Loss
+Record = Driver | Match | Probe | Unregister | Write | Uevent | Loss
 
 
 class Indeterminate(NamedTuple):
@@ -221,4 +269,12 @@ class Probed(NamedTuple):
     kind: Kind | None = None
 
 
-Observation = Judged | Probed | Driver | Unregister | Loss
+class Wrote(NamedTuple):
+    """A write, and whether its errno is the one that the model expects."""
+
+    write: Write
+    judgement: Judgement
+    expected: str | None  # errno's name, None: success; only where it was judged
+
+
+Observation = Judged | Probed | Wrote | Driver | Unregister | Uevent | Loss
