@@ -17,7 +17,7 @@ CACHE := build/kernels
 PIP := pip --disable-pip-version-check --quiet install
 
 RUN_PACKAGES := python3-venv python3-bpfcc
-LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd gcc libc6-dev driverctl \
+LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd gcc libc6-dev make libelf1 driverctl \
 	bpftool util-linux curl prometheus
 LINT_PACKAGES := clang-format shellcheck systemd
 
@@ -53,9 +53,11 @@ setup-lab: setup build/.stamp-packages-lab build/.stamp-test
 
 setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
 
-# Kernels before the tests, so that the download shows and no test waits for it.
+# Kernels before the tests, so that the download shows and no test waits for it; one
+# with what the toy driver is built with.
 $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
 	$(PYTHON) tests/lab/kernels.py $(CACHE) get 5.10 6.1 6.12.90 7.3
+	$(PYTHON) tests/lab/kernels.py $(CACHE) headers 6.1
 	@touch $@
 
 build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)

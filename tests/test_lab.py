@@ -1,5 +1,6 @@
 """The lab's pure parts: the choice of a kernel, QEMU arguments, the cache."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from lab import devices
 from lab.apt import Apt, AptError
 from lab.functions import FUNCTIONS_PER_BRIDGE, functions
 from lab.guest import split_at_dashes
-from lab.kernels import Cache, KernelError, arrange
+from lab.kernels import Cache, KernelError, arrange, header_packages, relocate
 from lab.machine import Boot, writable_directories
 from lab.release import Image, natural, release_of, resolve
 
@@ -182,6 +183,39 @@ def test_arrange_brings_old_and_new_packages_into_one_shape(
 
     assert "image" == (tmp_path / "out/boot/vmlinuz-7.3").read_text()
     assert [] == list((tmp_path / "out/lib/modules/7.3").iterdir())
+
+
+def test_unpacked_headers_need_neither_apt_nor_network(tmp_path: Path) -> None:
+    """A module is built with what is there."""
+    unpacked_kernel(tmp_path, "6.1.0-56-amd64")
+    source = tmp_path / "6.1.0-56-amd64/headers/usr/src/linux-headers-6.1.0-56-amd64"
+    source.mkdir(parents=True)
+    cache = Cache(tmp_path, apt=Unreachable(tmp_path / "apt"))
+
+    assert source == cache.headers("6.1.0-56-amd64")
+
+
+def test_headers_need_the_common_ones_and_the_build_tools() -> None:
+    """Not the compiler that the package asks for, which this machine has."""
+    depends = ["linux-headers-7-common", "linux-kbuild-7", "gcc-14", "linux-base"]
+
+    assert ["linux-headers-7-common", "linux-kbuild-7"] == header_packages(depends)
+
+
+def test_relocated_headers_find_their_common_part(tmp_path: Path) -> None:
+    """Unpacked anywhere, make includes what lies beside, from any directory."""
+    for name, text in {
+        "h": "include /usr/src/h-common/Makefile\n",
+        "h-common": "all: ; @echo found\n",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "Makefile").write_text(text)
+
+    relocate(tmp_path / "h" / "Makefile")
+
+    command = ["make", "-s", "-C", str(tmp_path / "h")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "found\n" == done.stdout, done.stderr
 
 
 def test_functions_fill_slots_then_bridges() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from lab.release import Image, release_of, split_packages
 from lab.sources import codename, machine_sources, mirrors
@@ -37,6 +37,13 @@ Dir::Cache::srcpkgcache "";
 
 class AptError(Exception):
     """apt failed, which has already said why on stderr."""
+
+
+class Dependencies(NamedTuple):
+    """What one version of a package asks for, without the versions it asks of it."""
+
+    version: str
+    depends: Sequence[str]
 
 
 class Apt:
@@ -90,6 +97,15 @@ class Apt:
             if not image.split or names.issuperset(parts):
                 found.setdefault(release, image)  # madison: newest first
         return found
+
+    def dependencies(self, package: str) -> Dependencies | None:
+        """Tell what the newest version of a package depends on; None: not served."""
+        if package not in self._query("pkgnames", package).split():
+            return None
+        text = self._query("show", "--no-all-versions", package)
+        fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+        names = [word.split()[0] for word in fields["Depends"].split(", ")]
+        return Dependencies(fields["Version"], names)
 
     def download(self, packages: Sequence[str], version: str, into: Path) -> None:
         """Fetch and verify packages; the .deb files end up in `into`."""

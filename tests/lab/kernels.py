@@ -3,6 +3,7 @@
 
     kernels.py CACHE list [SERIES...]     what could be had, newest last
     kernels.py CACHE get WANTED...        print the path of each one's vmlinuz
+    kernels.py CACHE headers WANTED...    ... and of what modules are built with
 
 WANTED is a series (5.10, 7.3), an upstream version (6.12.90) or an exact release
 (6.1.0-56-amd64).  Nothing is installed.  The mirror and the keyring are the ones of
@@ -13,12 +14,13 @@ import argparse
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if not __package__:  # run as a script
@@ -31,6 +33,7 @@ from lab.sources import NoMirrorError
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_CACHE = REPOSITORY / "build" / "kernels"
 INDEX_LIFETIME_SECONDS = 7 * 24 * 3600
+HEADERS = re.compile(r"linux-headers-.*-common|linux-kbuild-.*")
 
 
 class KernelError(Exception):
@@ -66,6 +69,16 @@ class Cache:
             self._remember(wanted, release)
             return path
 
+    def headers(self, wanted: str) -> Path:
+        """Find the directory to build modules in, for what `get` finds; fetch both."""
+        release = self.get(wanted).name.removeprefix("vmlinuz-")
+        unpacked = self.directory / release / "headers"
+        directory = unpacked / "usr" / "src" / f"linux-headers-{release}"
+        with self._locked():
+            if not directory.is_dir():
+                self._unpack_headers(release, unpacked)
+        return directory
+
     def images(self) -> dict[str, Image]:
         """Every kernel the mirror serves whole, by release."""
         with self._locked():
@@ -100,10 +113,7 @@ class Cache:
             work = Path(name)
             _say(f"fetching Debian's {release} ({image.version})")
             packages = split_packages(release) if image.split else [image.package]
-            self.apt.download(packages, image.version, work)
-            for deb in sorted(work.glob("*.deb")):
-                _run("dpkg-deb", "-x", str(deb), str(work / "root"))
-                deb.unlink()
+            self._download(packages, image.version, work)
             arrange(work / "root", work / release, release)
             _run("depmod", "-b", str(work / release), release)
             (work / release).rename(self.directory / release)
@@ -113,6 +123,31 @@ class Cache:
                 f"the packages of {release} hold no vmlinuz: Debian moved it again"
             )
         return path
+
+    def _unpack_headers(self, release: str, out: Path) -> None:
+        fresh = self._refresh_index()
+        package = f"linux-headers-{release}"
+        found = self.apt.dependencies(package)
+        if found is None and not fresh:
+            self.apt.update()
+            found = self.apt.dependencies(package)
+        if found is None:
+            raise KernelError(f"{package} is no longer served by Debian, or never was")
+        with tempfile.TemporaryDirectory(dir=self.directory, prefix="new-") as name:
+            work = Path(name)
+            _say(f"fetching Debian's {package} ({found.version})")
+            packages = [package, *header_packages(found.depends)]
+            self._download(packages, found.version, work)
+            source = work / "root" / "usr" / "src"
+            relocate(source / package / "Makefile")
+            (work / "root").rename(out)
+
+    def _download(self, packages: Sequence[str], version: str, work: Path) -> None:
+        """Fetch packages and unpack them below `work`/root."""
+        self.apt.download(packages, version, work)
+        for deb in sorted(work.glob("*.deb")):
+            _run("dpkg-deb", "-x", str(deb), str(work / "root"))
+            deb.unlink()
 
     def _refresh_index(self) -> bool:
         """Read the package index if there is none or it is old; True when it did."""
@@ -188,6 +223,18 @@ def arrange(root: Path, out: Path, release: str) -> None:
         (modules / link).unlink(missing_ok=True)
 
 
+def header_packages(depends: Sequence[str]) -> list[str]:
+    """Choose what a headers package needs beside it; the compiler is this machine's."""
+    return [name for name in depends if HEADERS.fullmatch(name)]
+
+
+def relocate(makefile: Path) -> None:
+    """Let a headers package's Makefile find the common one beside it, not in /usr."""
+    here = "$(dir $(lastword $(MAKEFILE_LIST)))"
+    text = makefile.read_text().replace("include /usr/src/", f"include {here}../")
+    makefile.write_text(text)
+
+
 def vmlinuz(kernel: str, *, cache: Path = DEFAULT_CACHE) -> Path:
     """Find the boot image of KERNEL: a path, a series, a version or a release."""
     if "/" in kernel:
@@ -222,17 +269,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cache", type=Path)
-    parser.add_argument("verb", choices=("list", "get"))
+    parser.add_argument("verb", choices=("list", "get", "headers"))
     parser.add_argument("wanted", nargs="*")
     args = parser.parse_args()
-    if args.verb == "get" and not args.wanted:
-        parser.error("get what? Name a series, a version or a release")
+    if args.verb != "list" and not args.wanted:
+        parser.error(f"{args.verb} what? Name a series, a version or a release")
     cache = Cache(args.cache)
+    find = cache.headers if args.verb == "headers" else cache.get
     try:
         if args.verb == "list":
             _list(cache, args.wanted)
-        for wanted in args.wanted if args.verb == "get" else ():
-            sys.stdout.write(f"{cache.get(wanted)}\n")
+        for wanted in args.wanted if args.verb != "list" else ():
+            sys.stdout.write(f"{find(wanted)}\n")
             sys.stdout.flush()
     except (KernelError, AptError, NoMirrorError) as error:
         _say(str(error))
