@@ -17,8 +17,8 @@ CACHE := build/kernels
 PIP := pip --disable-pip-version-check --quiet install
 
 RUN_PACKAGES := python3-venv python3-bpfcc
-LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd gcc libc6-dev make libelf1 driverctl \
-	bpftool util-linux curl prometheus
+LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
+	driverctl bpftool util-linux curl prometheus
 LINT_PACKAGES := clang-format shellcheck systemd
 
 help:
