@@ -80,6 +80,7 @@ TESTED_WITH = {
     "labels": "test_metrics",
     "live": "test_live_source",  # test_live is about guests
     "log_fields": "test_log",
+    "machine": "machines",  # values without behaviour, as record
     "model": "test_model_releases",  # and more, test_model_*
     "notation": "test_recording",
     "obstacles": "test_story",
