@@ -1,4 +1,4 @@
-"""The system calls bpf(2) and perf_event_open(2), as far as the loader needs them.
+"""The system calls bpf(2) and perf_event_open(2), as far as we need them.
 
 Everything attached here lives as long as its descriptor and no longer: nothing is
 written to tracefs, nothing is pinned.
@@ -6,11 +6,13 @@ written to tracefs, nothing is pinned.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as ct
 import errno
 import fcntl
 import os
 import platform
+import resource
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from observer.program import Map
 
 _NUMBERS: Final = {"x86_64": (321, 298)}
-_MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 0, 5, 17
-_KPROBE, _TRACING = 2, 26  # enum bpf_prog_type
+_MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 0, 5, 10, 17
+_KPROBE, _RAW_TRACEPOINT, _TRACING = 2, 17, 26  # enum bpf_prog_type
 _TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type
 _PERF_FLAG_FD_CLOEXEC: Final = 8
 _PERF_EVENT_IOC_ENABLE, _PERF_EVENT_IOC_SET_BPF = 0x2400, 0x40042408
@@ -89,11 +91,14 @@ def load(
 ) -> int:
     """Load one program and return its descriptor.
 
-    ``method`` is fentry or kprobe; ``function_id`` the hooked function's BTF id, needed
-    by fentry. Raises BpfError with the end of the verifier's log.
+    ``method`` is fentry, kprobe, or raw_tracepoint for one that is only run;
+    ``function_id`` the hooked function's BTF id, needed by fentry. Raises BpfError with
+    the end of the verifier's log.
     """
     if method == "fentry":
         kind, attach = _TRACING, _TRACE_FEXIT if leave else _TRACE_FENTRY
+    elif method == "raw_tracepoint":
+        kind, attach, function_id = _RAW_TRACEPOINT, 0, 0
     else:
         kind, attach, function_id = _KPROBE, 0, 0
     step = f"loading the BPF program {name}"
@@ -137,6 +142,21 @@ def _kept(data: bytes) -> int:
     """Return the address of a copy that lives as long as this (short) process."""
     buffer = _buffers.setdefault(data, ct.create_string_buffer(data, len(data)))
     return ct.addressof(buffer)
+
+
+def run(program: int) -> int:
+    """Run a loaded raw_tracepoint program once, here and now; return its r0."""
+    attr = ct.create_string_buffer(struct.pack("<I", program), _ATTR_BYTES)
+    if _syscall(0, _PROG_TEST_RUN, attr, _ATTR_BYTES) < 0:
+        raise _fail("running a BPF program", ct.get_errno())
+    return int(struct.unpack_from("<I", attr, 4)[0])
+
+
+def lift_memory_limit() -> None:
+    """Allow this process maps of any size: up to 5.10 they count as locked memory."""
+    with contextlib.suppress(ValueError, OSError):
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
 
 
 def attach_fentry(program: int) -> int:

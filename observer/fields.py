@@ -70,6 +70,13 @@ class Fields:
             raise FieldError(f"{self._path(name)}: not a string")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings."""
+        values = self._list(name)
+        if not all(isinstance(value, str) for value in values):
+            raise FieldError(f"{self._path(name)}: not all strings")
+        return tuple(map(str, values))
+
     def text_or_null(self, name: str) -> str | None:
         """Return a string or None for null."""
         return None if self.value(name) is None else self.text(name)

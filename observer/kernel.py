@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from observer.btf import Btf, BtfError
 from observer.layout import Layout, layout_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
 
@@ -63,12 +66,25 @@ def running_layout(*, btf: str | Path = VMLINUX_BTF) -> Layout:
 
 def symbol_address(name: str, *, kallsyms: str | Path = "/proc/kallsyms") -> int:
     """Return a symbol's address, 0 where it is absent, hidden or ambiguous."""
+    return symbol_addresses([name], kallsyms=kallsyms).get(name, 0)
+
+
+def symbol_addresses(
+    names: Iterable[str], *, kallsyms: str | Path = "/proc/kallsyms"
+) -> dict[str, int]:
+    """Return these symbols' addresses; what is absent, hidden or ambiguous is left out.
+
+    Reading the table takes a second or more under emulation: ask for all at once.
+    """
     try:
         table = Path(kallsyms).read_bytes()
     except OSError:
-        return 0
-    found = re.findall(rb"(?m)^([0-9a-f]+) \w " + name.encode() + rb"$", table)
-    return int(found[0], 16) if len(found) == 1 else 0
+        return {}
+    wanted = b"|".join(re.escape(name.encode()) for name in names)
+    found: dict[str, list[int]] = {}
+    for line in re.finditer(rb"(?m)^([0-9a-f]+) \w (" + wanted + rb")$", table):
+        found.setdefault(line[2].decode(), []).append(int(line[1], 16))
+    return {name: at[0] for name, at in found.items() if len(at) == 1 and at[0]}
 
 
 def lockdown(*, path: str | Path = "/sys/kernel/security/lockdown") -> str:

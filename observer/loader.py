@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import array
-import contextlib
 import errno
 import json
 import os
-import resource
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -149,10 +147,7 @@ def _attach_hook(
 
 def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
     """Do all of it; return the message for the daemon and its descriptors."""
-    with contextlib.suppress(ValueError, OSError):
-        # Up to 5.10 maps are charged to it.
-        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+    bpf.lift_memory_limit()
     btf = kernel.read_btf()
     layout = layout_of(btf)
     method = choose_method(btf, options.attach)

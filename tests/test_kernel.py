@@ -16,6 +16,7 @@ from observer.kernel import (
     running,
     running_layout,
     symbol_address,
+    symbol_addresses,
 )
 
 BTF = Path(__file__).parent / "btf"
@@ -52,6 +53,23 @@ def test_symbol(tmp_path: Path) -> None:
 def test_no_symbol(tmp_path: Path, name: str) -> None:
     """A symbol that is absent, ambiguous or a module's has no address."""
     assert 0 == address(tmp_path, name)
+
+
+def test_symbols(tmp_path: Path) -> None:
+    """One pass finds several; those without an address are left out."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text(KALLSYMS)
+    names = ["twice", "_text", "absent", "pci_device_id_any", "in_a_module"]
+    expected = {"_text": 0xFFFFFFFF81000000, "pci_device_id_any": 0xFFFFFFFF824C7F40}
+    assert expected == symbol_addresses(names, kallsyms=kallsyms)
+
+
+def test_hidden_symbols_are_left_out(tmp_path: Path) -> None:
+    """The kernel shows all as 0 to those who may not see them."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text("0000000000000000 D pci_bus_type\n")
+    assert {} == symbol_addresses(["pci_bus_type"], kallsyms=kallsyms)
+    assert {} == symbol_addresses(["pci_bus_type"], kallsyms=tmp_path / "none")
 
 
 def test_hidden_symbol(tmp_path: Path) -> None:
