@@ -14,9 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeAlias, cast
 
-import structlog
-from structlog.processors import ExceptionRenderer
-
 from observer import log_fields
 from observer.pace import Pace
 from observer.record import (
@@ -29,6 +26,12 @@ from observer.record import (
     Unregister,
 )
 from observer.text import printable
+from observer.unimportable import unimportable
+
+# structlog takes rich where it is there, for tracebacks that we don't print: 4 MB.
+with unimportable("rich"):
+    import structlog
+    from structlog.processors import ExceptionRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
