@@ -6,15 +6,19 @@
  * it directly; driver_probe_device() then only tells the path.
  */
 
-static __always_inline int is_pci(u64 device)
+static __always_inline int is_pci_bus(u64 bus)
 {
-	u64 bus = read_pointer(device + DEVICE_BUS);
 	u32 name = 0;
 
 	if (bus)
 		bpf_probe_read_kernel(&name, sizeof(name),
 				      (void *)read_pointer(bus + BUS_NAME));
 	return name == ('p' | 'c' << 8 | 'i' << 16); /* "pci" and its NUL */
+}
+
+static __always_inline int is_pci(u64 device)
+{
+	return is_pci_bus(read_pointer(device + DEVICE_BUS));
 }
 
 static __always_inline int enter_probe(u64 drv, u64 device)

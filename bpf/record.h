@@ -18,12 +18,14 @@
 #define REC_OVERRIDE_SIZE 128 /* driver_override, its NUL included */
 #define REC_DYNIDS 32 /* dynids carried by one match */
 #define REC_ENTRIES 32 /* id_table entries in one rec_driver */
+#define REC_TEXT_SIZE 128 /* bytes of a write that are carried */
 
 enum rec_kind {
 	REC_DRIVER = 1,
 	REC_MATCH = 2,
 	REC_PROBE = 3,
 	REC_UNREGISTER = 4,
+	REC_WRITE = 5,
 };
 
 struct rec_head {
@@ -140,6 +142,35 @@ struct rec_unregister {
 	char name[REC_NAME_SIZE];
 };
 
+/* The files of sysfs whose writes change what is bound. */
+enum rec_file {
+	REC_FILE_NEW_ID = 0,
+	REC_FILE_REMOVE_ID = 1,
+	REC_FILE_DRIVER_OVERRIDE = 2,
+	REC_FILE_BIND = 3,
+	REC_FILE_UNBIND = 4,
+	REC_FILE_DRIVERS_PROBE = 5,
+};
+
+/*
+ * One write to such a file of PCI: one return of its store function. The text may
+ * hold NULs and has none of its own.
+ */
+struct rec_write {
+	struct rec_head head;
+	struct rec_task task;
+	char address[REC_ADDRESS_SIZE]; /* driver_override: the device, else empty */
+	s64 ret; /* bytes taken, or a negative errno */
+	u64 duration_ns;
+	u64 size; /* bytes written; the first REC_TEXT_SIZE of them are carried */
+	u32 uid; /* the task's real one, as the initial namespace knows it */
+	u8 file; /* enum rec_file */
+	u8 text_size; /* bytes of text used; 0 too where they could not be read */
+	u8 pad[2];
+	char name[REC_NAME_SIZE]; /* the driver whose file it is, else empty */
+	char text[REC_TEXT_SIZE]; /* as the function got it */
+};
+
 /* Places in the counters map; all only grow. */
 enum counter {
 	COUNT_EMITTED = 0, /* match decisions the exit hook saw whole */
@@ -152,7 +183,9 @@ enum counter {
 	COUNT_PROBE_LEFT = 7,
 	COUNT_LOST_OTHER = 8, /* records of other kinds, no room */
 	COUNT_MATCH_NO_EXIT = 9, /* entries found without their exit */
-	COUNTERS = 16,
+	COUNT_WRITE_ENTERED = 10, /* PCI only; a counter by enum rec_file */
+	COUNT_WRITE_LEFT = 16, /* by enum rec_file */
+	COUNTERS = 32,
 };
 
 #endif

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from struct import Struct
 
-from observer.record import Path, Source
+from observer.record import Path, Source, StoreFile
 
-HEAD = Struct("=HHIQQ")  # struct rec_head; the next four begin with it
+HEAD = Struct("=HHIQQ")  # struct rec_head; the next five begin with it
 DRIVER = Struct("=HHIQQ IHBB 64s")  # struct rec_driver up to its entries
 MATCH = Struct("=HHIQQ II16s 16s HHHHI hBB BBB5x")  # struct rec_match up to its tail
 PROBE = Struct("=HHIQQ II16s 16s i4x Q BB6x 64s")  # struct rec_probe
 UNREGISTER = Struct("=HHIQQ 64s")  # struct rec_unregister
+WRITE = Struct("=HHIQQ II16s 16s qQQ IBB2x 64s 128s")  # struct rec_write
 ID = Struct("=6I")  # struct rec_id
 ENTRY = Struct("=6I Q I4x")  # struct rec_entry
 
@@ -18,10 +19,11 @@ NAME_SIZE = 64
 OVERRIDE_SIZE = 128
 DYNIDS = 32
 ENTRIES = 32
+TEXT_SIZE = 128
 DRIVER_SIZE = DRIVER.size + ENTRIES * ENTRY.size
 TABLE_SIZE = 0x8000  # places that rec_match.index can name
 
-KIND_DRIVER, KIND_MATCH, KIND_PROBE, KIND_UNREGISTER = range(1, 5)
+KIND_DRIVER, KIND_MATCH, KIND_PROBE, KIND_UNREGISTER, KIND_WRITE = range(1, 6)
 END_MORE, END_SENTINEL, END_NULL, END_FAULT, END_TRUNCATED = range(5)
 DRIVER_HAS_PROBE = 1
 
@@ -33,4 +35,5 @@ MATCH_READ_FAULT = 0x10
 MATCH_FLAGS = 0x1F
 
 SOURCES = (Source.NONE, Source.STATIC, Source.DYNID, Source.OVERRIDE, Source.UNKNOWN)
+FILES = tuple(StoreFile)  # enum rec_file
 PATHS = {1: Path.DRIVER_PROBE_DEVICE, 2: Path.DIRECT}

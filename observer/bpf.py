@@ -165,17 +165,22 @@ def attach_fentry(program: int) -> int:
     return _bpf(_RAW_TRACEPOINT_OPEN, attr, "attaching by fentry")
 
 
-def attach_kprobe(program: int, function: str, *, leave: bool) -> int:
-    """Attach through the kprobe PMU; return the perf event's descriptor."""
+def attach_kprobe(program: int, function: str, *, leave: bool, address: int = 0) -> int:
+    """Attach through the kprobe PMU; return the perf event's descriptor.
+
+    With an address the name only serves messages: several functions may share it.
+    """
     step = f"attaching a kprobe to {function}"
     try:
         pmu = int(Path(_KPROBE_PMU, "type").read_text())
     except (OSError, ValueError) as e:
         raise BpfError(errno.ENODEV, f"{step}: this kernel has no kprobe PMU") from e
     name = ct.create_string_buffer(function.encode())
+    # kprobe_func and probe_offset, or no function and kprobe_addr
+    where = (0, address) if address else (ct.addressof(name), 0)
     attr = bytearray(_ATTR_BYTES)
     struct.pack_into("<IIQQ", attr, 0, pmu, _ATTR_BYTES, int(leave), 1)
-    struct.pack_into("<QQ", attr, 56, ct.addressof(name), 0)
+    struct.pack_into("<QQ", attr, 56, *where)
     buffer = ct.create_string_buffer(bytes(attr), _ATTR_BYTES)
     event = _syscall(1, buffer, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
     if event < 0:
@@ -189,11 +194,13 @@ def attach_kprobe(program: int, function: str, *, leave: bool) -> int:
     return event
 
 
-def attach(program: int, function: str, *, method: str, leave: bool) -> int:
+def attach(
+    program: int, function: str, *, method: str, leave: bool, address: int = 0
+) -> int:
     """Attach a loaded program; return the descriptor that keeps it attached."""
     if method == "fentry":
         return attach_fentry(program)
-    return attach_kprobe(program, function, leave=leave)
+    return attach_kprobe(program, function, leave=leave, address=address)
 
 
 def try_attach(function: str, *, method: str, function_id: int = 0) -> None:

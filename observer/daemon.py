@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer import __version__, kernel, log, privileges
 from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
+from observer.hooks import method_of
 from observer.live import Live
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
@@ -211,7 +212,7 @@ class Daemon:
             received=self._live.received,
             decoded=self._live.decoded,
             attached={
-                hook: self._attachment.method
+                hook: method_of(hook, self._attachment.method)
                 for hook, problem in self._attachment.hooks.items()
                 if not problem
             },

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from observer.record import StoreFile
+
 if TYPE_CHECKING:
     from observer.layout import Layout
 
 # bpf/ in the order in which one program text is made of it.
-SOURCES: Final = ("maps.bpf.h", "driver.bpf.c", "match.bpf.c", "probe.bpf.c")
+SOURCES: Final = (
+    "maps.bpf.h",
+    "driver.bpf.c",
+    "match.bpf.c",
+    "probe.bpf.c",
+    "store.bpf.c",
+)
 
 RING_BYTES: Final = 4 << 20  # a burst of 26,000 decisions fits
 TABLE_CHUNKS: Final = 64  # of 32 entries: id_tables of up to 2,048 come whole
@@ -17,12 +25,15 @@ PCI_MATCH_DEVICE: Final = "pci_match_device"
 PCI_UNREGISTER_DRIVER: Final = "pci_unregister_driver"
 DRIVER_PROBE_DEVICE: Final = "driver_probe_device"
 INNER_PROBE: Final = "__driver_probe_device"
+STORES: Final = {file: f"{file}_store" for file in StoreFile}
 HOOKS: Final = (
     PCI_MATCH_DEVICE,
     PCI_UNREGISTER_DRIVER,
     INNER_PROBE,
     DRIVER_PROBE_DEVICE,
+    *STORES.values(),
 )
+METHODS: Final = ("fentry", "kprobe")
 
 # Offsets that the programs use; the others of the layout serve elsewhere.
 _CONSTANTS: Final = (
@@ -45,6 +56,8 @@ _CONSTANTS: Final = (
     "DEV_IS_VIRTFN_BYTE",
     "DEV_IS_VIRTFN_MASK",
     "DEVICE_BUS",
+    "DRIVER_NAME",
+    "DRIVER_BUS",
     "BUS_NAME",
     "MATCH_ARGS",
 )
@@ -56,6 +69,9 @@ class Hook(NamedTuple):
     function: str
     enter: str
     leave: str | None = None
+    # Set: PCI's own of several functions of this name, or one that serves all buses.
+    # Hooked at the address where this file's attribute points to, by kprobes only.
+    file: StoreFile | None = None
 
 
 def plan(layout: Layout) -> tuple[Hook, ...]:
@@ -68,7 +84,15 @@ def plan(layout: Layout) -> tuple[Hook, ...]:
     )
     if probe.function == INNER_PROBE:
         hooks += (Hook(DRIVER_PROBE_DEVICE, "enter_outer_probe_function"),)
-    return hooks
+    return hooks + tuple(
+        Hook(function, f"enter_{function}", "leave_store", file)
+        for file, function in STORES.items()
+    )
+
+
+def method_of(function: str, method: str) -> str:
+    """Return how a function is hooked where the attach method is this."""
+    return "kprobe" if function in STORES.values() else method
 
 
 def constants(

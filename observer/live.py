@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import sub
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
-from observer import abi
+from observer import abi, hooks
 from observer.record import Loss, LossStage
 from observer.ring import Counters
 from observer.wire import Decoder, WireError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _MATCH: Final = abi.KIND_MATCH
 _TICK_NS: Final = 1_000_000_000
 MATCH_TICKS: Final = 5  # a match takes microseconds
-PROBE_TICKS: Final = 300  # a probe may wait minutes for firmware
+PROBE_TICKS: Final = 300  # a probe may wait minutes for firmware, a write for a probe
 
 
 class Floor:
@@ -56,6 +57,7 @@ class Live:
         self._seen_ns = 0
         self._ticked_ns = clock()
         self._matches, self._probes = Floor(MATCH_TICKS), Floor(PROBE_TICKS)
+        self._writes = {file: Floor(PROBE_TICKS) for file in abi.FILES}
         self._missed = 0
         self.received = 0  # match decisions taken from the ring
         self.decoded = 0  # of these, understood
@@ -92,6 +94,9 @@ class Live:
             "pci_match_device": counters.match_no_entry
             + max(counters.match_no_exit, self._matches.missed),
             self._attachment.layout.probe_function: self._probes.missed,
+            **{
+                hooks.STORES[file]: floor.missed for file, floor in self._writes.items()
+            },
         }
 
     def _decode(self, data: bytes) -> Record | None:
@@ -128,3 +133,6 @@ class Live:
         self._ticked_ns = now_ns
         self._matches.tick(counters.match_entered - counters.match_left)
         self._probes.tick(counters.probe_entered - counters.probe_left)
+        under_way = map(sub, counters.write_entered, counters.write_left)
+        for floor, number in zip(self._writes.values(), under_way, strict=True):
+            floor.tick(number)

@@ -13,18 +13,18 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from observer import bpf, compiler, hooks, kernel
+from observer.hooks import METHODS
 from observer.layout import Layout, LayoutError, layout_of
 from observer.program import Program, put_in_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from observer.btf import Btf
-
-METHODS: Final = ("fentry", "kprobe")
+    from observer.record import StoreFile
 
 
 class LoaderError(Exception):
@@ -98,11 +98,18 @@ def choose_method(
     raise LoaderError(refusal((curable or refused)[0]))
 
 
-def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:
+def attach(
+    program: Program,
+    layout: Layout,
+    btf: Btf,
+    method: str,
+    stores: Mapping[StoreFile, int],
+) -> Attached:
     """Create the maps, load and attach every hook, returns before entries.
 
-    Only pci_match_device is indispensable: for it LoaderError is raised, any other
-    hook that fails is noted.
+    `stores` tells where the store functions are, as far as that is known. Only
+    pci_match_device is indispensable: for it LoaderError is raised, any other hook
+    that fails is noted.
     """
     try:
         maps = {m.name: bpf.create_map(m) for m in program.maps}
@@ -111,7 +118,7 @@ def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:
     attached = Attached(maps, [], {})
     for hook in hooks.plan(layout):
         try:
-            links = _attach_hook(hook, program, maps, btf, method)
+            links = _attach_hook(hook, program, maps, btf, method, stores)
         except OSError as e:
             if hook.function == hooks.PCI_MATCH_DEVICE:
                 raise LoaderError(refusal(e)) from e
@@ -123,10 +130,22 @@ def attach(program: Program, layout: Layout, btf: Btf, method: str) -> Attached:
 
 
 def _attach_hook(
-    hook: hooks.Hook, program: Program, maps: dict[str, int], btf: Btf, method: str
+    hook: hooks.Hook,
+    program: Program,
+    maps: dict[str, int],
+    btf: Btf,
+    method: str,
+    stores: Mapping[StoreFile, int],
 ) -> list[int]:
     links: list[int] = []
     function_id = btf.function(hook.function) or 0
+    method = hooks.method_of(hook.function, method)
+    address = 0
+    if hook.file is not None:
+        address = stores.get(hook.file, 0)
+        if not address:
+            problem = "its address in the kernel could not be found"
+            raise bpf.BpfError(errno.ENOENT, problem)
     try:
         # The return first: an entry without its return would look like a loss.
         for name, leave in ((hook.leave, True), (hook.enter, False)):
@@ -136,7 +155,10 @@ def _attach_hook(
             fd = bpf.load(
                 name, code, method=method, leave=leave, function_id=function_id
             )
-            links.append(bpf.attach(fd, hook.function, method=method, leave=leave))
+            link = bpf.attach(
+                fd, hook.function, method=method, leave=leave, address=address
+            )
+            links.append(link)
             os.close(fd)  # the link holds the program
     except OSError:
         for link in links:
@@ -159,7 +181,7 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
         table_chunks=options.table_chunks,
     )
     program = compiler.compile_program(constants | dict.fromkeys(options.define))
-    attached = attach(program, layout, btf, method)
+    attached = attach(program, layout, btf, method, {})
     message = {
         "layout": layout.as_dict(),
         "method": method,

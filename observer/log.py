@@ -24,6 +24,7 @@ from observer.record import (
     Probed,
     Source,
     Unregister,
+    Wrote,
 )
 from observer.text import printable
 from observer.unimportable import unimportable
@@ -111,6 +112,8 @@ class LogSink:
             self._judged(observation)
         elif isinstance(observation, Probed):
             self._probed(observation)
+        elif isinstance(observation, Wrote):
+            self._wrote(observation)
         elif isinstance(observation, Loss):
             self._lost(observation)
         elif self._debug and isinstance(observation, Driver | Unregister):
@@ -146,6 +149,13 @@ class LogSink:
             self._log.warning("divergence", kind=probed.kind, **fields)
         elif self._admits(probe.ktime_ns):
             self._log.info("probe", **log_fields.probe_fields(probe))
+
+    def _wrote(self, wrote: Wrote) -> None:
+        fields = log_fields.write_fields(wrote.write)
+        if wrote.judgement is Judgement.DIVERGE:
+            self._log.warning("divergence", expected_errno=wrote.expected, **fields)
+        elif self._admits(wrote.write.ktime_ns):
+            self._log.info("write", **fields)
 
     def _lost(self, loss: Loss) -> None:
         if self._loss_pace.admits(loss.ktime_ns, loss.count):

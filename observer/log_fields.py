@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from observer.model.primitives import Undecided, static_hits
-from observer.record import Source
+from observer.record import Source, StoreFile
 
 if TYPE_CHECKING:
     from observer.record import (
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
         Outcome,
         Probe,
         Task,
+        Write,
     )
 
 ENTRIES = 16  # of an id_table in one line
+
+# Whose text is a device's address, with or without a newline.
+_OF_ADDRESS = (StoreFile.BIND, StoreFile.UNBIND, StoreFile.DRIVERS_PROBE)
 
 Fields = dict[str, object]
 
@@ -73,6 +77,25 @@ def probe_fields(probe: Probe) -> Fields:
         "path": probe.path.value,
         **_task_fields(probe.task),
         "ktime_ns": probe.ktime_ns,
+    }
+
+
+def write_fields(write: Write) -> Fields:
+    """Name a write to a file of sysfs, what came of it and who wrote."""
+    address = write.address
+    if write.file in _OF_ADDRESS:
+        address = write.text.removesuffix("\n")
+    return {
+        "file": write.file.value,
+        "driver": write.driver,
+        "address": address,
+        "text": write.text,
+        "size": write.size,
+        "errno": write.errno,
+        "uid": write.uid,
+        "duration_ms": round(write.duration_ns / 1e6, 3),
+        **_task_fields(write.task),
+        "ktime_ns": write.ktime_ns,
     }
 
 

@@ -22,7 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from observer.durations import Durations, Histogram
-from observer.hooks import HOOKS
+from observer.hooks import HOOKS, METHODS
 from observer.labels import Labels
 from observer.model import SEMANTICS
 from observer.record import LossStage
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from observer.record import Observation
     from observer.ring import Counters
 
-METHODS = ("fentry", "kprobe")
 DRIVERS = 500  # with a label of their own; more of them are "other"
 
 _Name = TypeVar("_Name", bound=str)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from observer.fields import FieldError, Fields
 from observer.record import (
     PCI_ANY_ID,
+    Action,
     Device,
     Driver,
     Id,
@@ -24,9 +25,12 @@ from observer.record import (
     Reason,
     Record,
     Source,
+    StoreFile,
     TableState,
     Task,
+    Uevent,
     Unregister,
+    Write,
 )
 
 if TYPE_CHECKING:
@@ -55,12 +59,10 @@ def record_object(record: Record) -> dict[str, object]:
         return _match_object(record)
     if isinstance(record, Driver):
         return {"record": "driver", **record._asdict(), "id_table": _table(record)}
-    if isinstance(record, Probe):
-        fields = record._asdict()
-        task = fields.pop("task")._asdict()
-        return {"record": "probe", **fields, **task}
-    kind = "unregister" if isinstance(record, Unregister) else "loss"
-    return {"record": kind, **record._asdict()}
+    fields = record._asdict()
+    if isinstance(record, Probe | Write):
+        fields |= fields.pop("task")._asdict()
+    return {"record": _KINDS[type(record)], **fields}
 
 
 def _table(driver: Driver) -> list[dict[str, object]] | None:
@@ -180,6 +182,30 @@ def _unregister(fields: Fields, drivers: Drivers) -> Unregister:
     return unregister
 
 
+def _write(fields: Fields, _drivers: Drivers) -> Write:
+    return Write(
+        fields.integer("ktime_ns", U64),
+        fields.integer("duration_ns", U64),
+        _task(fields),
+        fields.integer("uid", U32),
+        fields.word("file", StoreFile),
+        fields.text_or_null("driver"),
+        fields.text_or_null("address"),
+        fields.text("text"),
+        fields.integer("size", U64),
+        fields.text_or_null("errno"),
+    )
+
+
+def _uevent(fields: Fields, _drivers: Drivers) -> Uevent:
+    return Uevent(
+        fields.integer("ktime_ns", U64),
+        fields.word("action", Action),
+        fields.text_or_null("address"),
+        fields.text_or_null("driver"),
+    )
+
+
 def _loss(fields: Fields, _drivers: Drivers) -> Loss:
     return Loss(
         fields.integer("since_ns", U64),
@@ -215,5 +241,14 @@ _READERS: dict[str, Callable[[Fields, Drivers], Record]] = {
     "loss": _loss,
     "match": _match,
     "probe": _probe,
+    "uevent": _uevent,
     "unregister": _unregister,
+    "write": _write,
+}
+_KINDS: dict[type[Record], str] = {
+    Loss: "loss",
+    Probe: "probe",
+    Uevent: "uevent",
+    Unregister: "unregister",
+    Write: "write",
 }

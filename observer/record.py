@@ -209,7 +209,7 @@ class LossStage(StrEnum):
     RESERVE = "reserve"  # no room in the ring: match decisions
     DECODE = "decode"  # bytes that are no record
     QUEUE = "queue"
-    OTHER = "other"  # no room in the ring: driver, probe, unregister records
+    OTHER = "other"  # no room in the ring: driver, probe, unregister, write records
     MISSED = "missed"  # a hooked function returned unseen
 
 

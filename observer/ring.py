@@ -11,11 +11,14 @@ import platform
 import select
 from typing import Final, NamedTuple
 
+from observer import abi
+
 _PAGE: Final = mmap.PAGESIZE
 _BUSY, _DISCARD = 1 << 31, 1 << 30
 _LENGTH: Final = _DISCARD - 1
 _HEADER_BYTES: Final = 8
 _BATCH: Final = 4096  # records
+_FILES: Final = len(abi.FILES)
 
 
 class Counters(NamedTuple):
@@ -31,6 +34,11 @@ class Counters(NamedTuple):
     probe_left: int = 0
     lost_other: int = 0
     match_no_exit: int = 0
+    write_entered: tuple[int, ...] = (0,) * _FILES  # by place in abi.FILES
+    write_left: tuple[int, ...] = (0,) * _FILES
+
+
+_SINGLE: Final = len(Counters._fields) - 2  # counters that stand alone
 
 
 class CounterMap:
@@ -42,7 +50,10 @@ class CounterMap:
 
     def read(self) -> Counters:
         """Return all counters. Each is exact, together they are not one instant."""
-        return Counters(*self._values[: len(Counters._fields)])
+        values = self._values.tolist()
+        entered, left = _SINGLE + _FILES, _SINGLE + 2 * _FILES
+        by_file = tuple(values[_SINGLE:entered]), tuple(values[entered:left])
+        return Counters._make((*values[:_SINGLE], *by_file))
 
 
 class Ring:

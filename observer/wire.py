@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from observer import abi
 from observer.drivers import Drivers, Piece
-from observer.probe_result import PROBE_RULES, ProbeFunction
+from observer.probe_result import PROBE_RULES, ProbeFunction, errno_name
 from observer.record import (
     Device,
     Driver,
@@ -24,8 +24,10 @@ from observer.record import (
     Reason,
     Record,
     Source,
+    StoreFile,
     Task,
     Unregister,
+    Write,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ _DOUBTS_OF_FLAGS = tuple(
     for flags in range(abi.MATCH_FLAGS + 1)
 )
 _WITH_INDEX = (Source.STATIC, Source.DYNID)
+_OF_DEVICE = StoreFile.DRIVER_OVERRIDE
+_OF_BUS = StoreFile.DRIVERS_PROBE
+_LAST_ERRNO = 4095
 
 
 class WireError(ValueError):
@@ -65,6 +70,7 @@ class Decoder:
             abi.KIND_MATCH: self._match,
             abi.KIND_PROBE: self._probe,
             abi.KIND_UNREGISTER: self._unregister,
+            abi.KIND_WRITE: _write,
         }
 
     def decode(self, data: bytes) -> Record | None:
@@ -147,6 +153,31 @@ class Decoder:
         unregister = Unregister(ktime_ns, number, _text(name))
         self._drivers.forget(number)
         return unregister
+
+
+def _write(data: bytes) -> Write:
+    if len(data) != abi.WRITE.size:
+        raise WireError(f"a write of {len(data)} bytes")
+    fields = abi.WRITE.unpack(data)
+    _, _, cpu, _, ktime_ns, pid, tgid, comm, address, ret, duration_ns = fields[:11]
+    size, uid, number, text_size, name, text = fields[11:]
+    if number >= len(abi.FILES) or ret < -_LAST_ERRNO:
+        raise WireError(f"a write to file {number} that returned {ret}")
+    if text_size > min(size, abi.TEXT_SIZE):
+        raise WireError(f"a write of {size} bytes with {text_size} of text")
+    file = abi.FILES[number]
+    return Write(
+        ktime_ns,
+        duration_ns,
+        Task(pid, tgid, _text(comm), cpu),
+        uid,
+        file,
+        None if file in (_OF_DEVICE, _OF_BUS) else _text(name),
+        _text(address) if file is _OF_DEVICE else None,
+        text[:text_size].decode("utf-8", "surrogateescape"),
+        size,
+        errno_name(-ret) if ret < 0 else None,
+    )
 
 
 def _check_piece(size: int, first: int, count: int, end: int, flags: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from observer import abi
+from observer.probe_result import EPROBE_DEFER
 from observer.record import Reason, TableState
 
 if TYPE_CHECKING:
-    from observer.record import Driver, Id, Match, Probe, Unregister
+    from observer.record import Driver, Id, Match, Probe, Unregister, Write
 
 ENDS = {
     TableState.COMPLETE: abi.END_SENTINEL,
@@ -97,4 +99,21 @@ def encode_unregister(unregister: Unregister) -> bytes:
     return abi.UNREGISTER.pack(
         *(abi.KIND_UNREGISTER, abi.UNREGISTER.size, 0, unregister.driver),
         *(unregister.ktime_ns, raw(unregister.name)),
+    )
+
+
+def encode_write(write: Write) -> bytes:
+    """Return one struct rec_write; an errno without a name is its number."""
+    task, text = write.task, write.text.encode("utf-8", "surrogateescape")
+    ret = write.size
+    if write.errno == "EPROBE_DEFER":
+        ret = -EPROBE_DEFER
+    elif write.errno is not None:
+        ret = -(getattr(errno, write.errno, None) or int(write.errno))
+    return abi.WRITE.pack(
+        *(abi.KIND_WRITE, abi.WRITE.size, task.cpu, 0, write.ktime_ns),
+        *(task.pid, task.tgid, raw(task.comm), raw(write.address or "")),
+        *(ret, write.duration_ns, write.size, write.uid),
+        *(abi.FILES.index(write.file), len(text), raw(write.driver or "")),
+        text.ljust(abi.TEXT_SIZE, b"\xa5"),
     )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from observer.record import (
     PCI_ANY_ID,
+    Action,
     Device,
     Driver,
     Id,
@@ -22,9 +23,12 @@ from observer.record import (
     ProbeResult,
     Reason,
     Source,
+    StoreFile,
     TableState,
     Task,
+    Uevent,
     Unregister,
+    Write,
 )
 
 U16, U32, U64 = 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
@@ -121,4 +125,31 @@ probes = st.builds(
 )
 unregisters = st.builds(Unregister, u64, numbers, names)
 losses = st.builds(Loss, u64, u64, st.sampled_from(list(LossStage)), u64)
-records = st.one_of(drivers, matches(), probes, unregisters, losses)
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> Write:
+    """Draw a write as it comes off the wire: of the owner that the file has."""
+    file = draw(st.sampled_from(StoreFile))
+    text = draw(st.sampled_from([b"", b"0000:00:02.0\n"]) | st.binary(max_size=128))
+    more = draw(st.sampled_from([0, 1, 4000]))
+    return Write(
+        draw(u64),
+        draw(u64),
+        draw(tasks),
+        draw(u32),
+        file,
+        None
+        if file in (StoreFile.DRIVER_OVERRIDE, StoreFile.DRIVERS_PROBE)
+        else draw(names),
+        draw(addresses) if file is StoreFile.DRIVER_OVERRIDE else None,
+        text.decode("utf-8", "surrogateescape"),
+        len(text) + more,
+        draw(st.none() | st.sampled_from(["EEXIST", "EPROBE_DEFER", "1234"])),
+    )
+
+
+uevents = st.builds(
+    Uevent, u64, st.sampled_from(Action), st.none() | addresses, st.none() | names
+)
+records = st.one_of(drivers, matches(), probes, unregisters, writes(), uevents, losses)

@@ -43,6 +43,13 @@ FIELDS: dict[str, tuple[Struct, list[str]]] = {
         [*HEAD, *TASK, "ret", "duration_ns", "path", "flags", "name[0]"],
     ),
     "rec_unregister": (abi.UNREGISTER, [*HEAD, "name[0]"]),
+    "rec_write": (
+        abi.WRITE,
+        [
+            *(*HEAD, *TASK, "ret", "duration_ns", "size", "uid", "file"),
+            *("text_size", "name[0]", "text[0]"),
+        ],
+    ),
 }
 CONSTANTS = {
     "REC_COMM_SIZE": 16,
@@ -51,10 +58,12 @@ CONSTANTS = {
     "REC_OVERRIDE_SIZE": abi.OVERRIDE_SIZE,
     "REC_DYNIDS": abi.DYNIDS,
     "REC_ENTRIES": abi.ENTRIES,
+    "REC_TEXT_SIZE": abi.TEXT_SIZE,
     "REC_DRIVER": abi.KIND_DRIVER,
     "REC_MATCH": abi.KIND_MATCH,
     "REC_PROBE": abi.KIND_PROBE,
     "REC_UNREGISTER": abi.KIND_UNREGISTER,
+    "REC_WRITE": abi.KIND_WRITE,
     "REC_END_MORE": abi.END_MORE,
     "REC_END_SENTINEL": abi.END_SENTINEL,
     "REC_END_NULL": abi.END_NULL,
@@ -67,6 +76,7 @@ CONSTANTS = {
     "REC_MATCH_DYNIDS_TRUNCATED": abi.MATCH_DYNIDS_TRUNCATED,
     "REC_MATCH_READ_FAULT": abi.MATCH_READ_FAULT,
     **{f"REC_SOURCE_{s.name}": number for number, s in enumerate(abi.SOURCES)},
+    **{f"REC_FILE_{file.name}": number for number, file in enumerate(abi.FILES)},
     **{f"REC_PATH_{path.name}": number for number, path in abi.PATHS.items()},
 }
 
@@ -91,7 +101,7 @@ def program() -> str:
 #include <stdio.h>
 #include <string.h>
 typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;
-typedef int16_t s16; typedef int32_t s32;
+typedef int16_t s16; typedef int32_t s32; typedef int64_t s64;
 #include "{HEADER}"
 int main(void) {{
 {body}
@@ -144,11 +154,9 @@ def test_size(answers: dict[str, str], struct: str) -> None:
 
 def test_ret_and_index_are_signed() -> None:
     """An errno and "does not apply" are negative; all other numbers are not."""
-    ret, index = b"\xff" * abi.PROBE.size, b"\xff" * abi.MATCH.size
-    signed = [n for n in abi.PROBE.unpack(ret) if isinstance(n, int) and n < 0]
-    assert signed == [-1]
-    signed = [n for n in abi.MATCH.unpack(index) if isinstance(n, int) and n < 0]
-    assert signed == [-1]
+    for layout in (abi.PROBE, abi.WRITE, abi.MATCH):
+        numbers = layout.unpack(b"\xff" * layout.size)
+        assert [-1] == [n for n in numbers if isinstance(n, int) and n < 0]
     assert min(n for n in abi.ENTRY.unpack(b"\xff" * abi.ENTRY.size)) > 0
 
 
@@ -156,4 +164,5 @@ def test_widths() -> None:
     """Texts have the size that the header gives them."""
     assert abi.NAME_SIZE == len(abi.DRIVER.unpack(bytes(abi.DRIVER.size))[-1])
     assert abi.NAME_SIZE == len(abi.PROBE.unpack(bytes(abi.PROBE.size))[-1])
+    assert abi.TEXT_SIZE == len(abi.WRITE.unpack(bytes(abi.WRITE.size))[-1])
     assert [16, 16] == [len(t) for t in abi.MATCH.unpack(bytes(abi.MATCH.size))[7:9]]

@@ -107,6 +107,19 @@ def test_kprobe_on_nothing() -> None:
         os.close(program)
 
 
+@pytest.mark.parametrize("leave", [False, True])
+def test_kprobe_at_no_function(leave: bool) -> None:  # noqa: FBT001
+    """An address where no kernel code lies, or no kprobes at all: the hook is named."""
+    program = bpf.load("nothing", RETURN_0, method="kprobe", leave=leave)
+    try:
+        with pytest.raises(bpf.BpfError, match="attaching a kprobe to new_id_store: "):
+            bpf.attach(
+                program, "new_id_store", method="kprobe", leave=leave, address=0x1000
+            )
+    finally:
+        os.close(program)
+
+
 @pytest.mark.parametrize("method", ["fentry", "kprobe"])
 def test_refused_attempt_leaves_nothing(method: str) -> None:
     """After an attempt that can't succeed all descriptors are closed."""

@@ -23,7 +23,7 @@ from observer.compiler import (
     source,
     unavailable,
 )
-from observer.loader import METHODS
+from observer.hooks import METHODS
 from observer.program import Map, Program, put_in_maps
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_counters() -> None:
     """The counters are an array that can be mapped."""
     mmapable = 1 << 10
     found = [m for m in compiled("A", "kprobe").maps if m.name == "counters"]
-    assert [Map("counters", ARRAY, 4, 8, 16, mmapable)] == found
+    assert [Map("counters", ARRAY, 4, 8, 32, mmapable)] == found
 
 
 def test_compiling_is_reproducible() -> None:

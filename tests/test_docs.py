@@ -13,8 +13,7 @@ from exported import PREFIX, families
 
 from observer import __version__
 from observer.cli import main
-from observer.hooks import HOOKS
-from observer.metrics import METHODS
+from observer.hooks import HOOKS, METHODS
 from observer.model import SEMANTICS
 from observer.record import Judgement, Kind, LossStage, ProbeResult, Reason, Source
 

@@ -10,8 +10,8 @@ from test_layout import renamed
 
 from observer import compiler, doctor
 from observer.bpf import BpfError
+from observer.hooks import METHODS
 from observer.kernel import running
-from observer.loader import METHODS
 
 BTF = Path(__file__).parent / "btf"
 NEEDED = ("machine", "types", "semantics", "compiler")

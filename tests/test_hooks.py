@@ -10,6 +10,7 @@ import pytest
 from shapes import all_layouts, layouts
 
 from observer import hooks
+from observer.record import StoreFile
 
 if TYPE_CHECKING:
     from observer.layout import Layout
@@ -33,7 +34,7 @@ def test_plan_before_the_split() -> None:
         hooks.Hook(
             "driver_probe_device", "enter_probe_function", "leave_probe_function"
         ),
-    ) == hooks.plan(L0)
+    ) == hooks.plan(L0)[:3]
 
 
 def test_plan_after_the_split() -> None:
@@ -43,7 +44,21 @@ def test_plan_after_the_split() -> None:
             "__driver_probe_device", "enter_probe_function", "leave_probe_function"
         ),
         hooks.Hook("driver_probe_device", "enter_outer_probe_function"),
-    ) == hooks.plan(D)[2:]
+    ) == hooks.plan(D)[2:4]
+
+
+@pytest.mark.parametrize("layout", [L0, D])
+def test_stores_last(layout: Layout) -> None:
+    """Each file's store function is hooked at both ends, after all that decides."""
+    stores = hooks.plan(layout)[-len(StoreFile) :]
+    assert list(StoreFile) == [hook.file for hook in stores]
+    assert (
+        hooks.Hook(
+            "new_id_store", "enter_new_id_store", "leave_store", StoreFile.NEW_ID
+        )
+        == (stores[0])
+    )
+    assert [] == [hook for hook in hooks.plan(layout)[: -len(stores)] if hook.file]
 
 
 @pytest.mark.parametrize("release", KERNELS)
@@ -56,6 +71,14 @@ def test_indispensable_first(release: str) -> None:
 def test_every_hook_has_a_name(release: str) -> None:
     """All that may be hooked is in HOOKS, from which the metrics take their labels."""
     assert {hook.function for hook in hooks.plan(KERNELS[release])} <= set(hooks.HOOKS)
+
+
+@pytest.mark.parametrize("method", hooks.METHODS)
+def test_method_of_stores(method: str) -> None:
+    """By an address nothing but a kprobe can be attached; the rest is as chosen."""
+    found = {hook: hooks.method_of(hook, method) for hook in hooks.HOOKS}
+    stores = dict.fromkeys(hooks.STORES.values(), "kprobe")
+    assert dict.fromkeys(hooks.HOOKS, method) | stores == found
 
 
 def test_offsets() -> None:

@@ -8,13 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
-from encode import encode_driver, encode_match, encode_probe, encode_unregister
+from encode import (
+    encode_driver,
+    encode_match,
+    encode_probe,
+    encode_unregister,
+    encode_write,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_hooks import Hooks
-from strategies import drivers, matches, probes, unregisters
+from strategies import drivers, matches, probes, unregisters, writes
 
 from observer.books import Books
+from observer.hooks import STORES
 from observer.live import MATCH_TICKS, PROBE_TICKS, Floor
 from observer.pipeline import Pipeline
 from observer.record import (
@@ -226,6 +233,24 @@ def test_call_that_never_leaves(counter: str, ticks: int, hook: str) -> None:
     assert 1 == live.misses[hook]
 
 
+def test_write_that_never_leaves() -> None:
+    """A store function whose return was missed is one miss of that function."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.now = Counters(
+        write_entered=(2, 0, 0, 1, 0, 0), write_left=(1, 0, 0, 1, 0, 0)
+    )
+    assert [] == ticked(hooks, live, PROBE_TICKS - 1)
+    (loss,) = ticked(hooks, live, PROBE_TICKS)
+    assert (LossStage.MISSED, 1) == (cast("Loss", loss).stage, cast("Loss", loss).count)
+    assert {"new_id_store"} == {hook for hook, number in live.misses.items() if number}
+
+
+def test_every_hook_of_the_metrics_that_can_miss() -> None:
+    """The store functions are in the books from the start."""
+    assert set(STORES.values()) <= Hooks().live().misses.keys()
+
+
 def test_slow_call_is_no_miss() -> None:
     """A call that leaves in time was not missed."""
     hooks = Hooks()
@@ -292,6 +317,7 @@ others = st.one_of(
     drivers.map(encode_driver),
     probes.map(lambda probe: [encode_probe(probe, 0)]),
     unregisters.map(lambda unregister: [encode_unregister(unregister)]),
+    writes().map(lambda write: [encode_write(write)]),
     st.binary(max_size=40)
     .filter(lambda data: data[:2] != b"\x02\0")
     .map(lambda d: [d]),

@@ -12,8 +12,9 @@ from shapes import layouts
 from observer import hooks
 from observer.bpf import BpfError
 from observer.btf import Btf
-from observer.loader import LoaderError, attach, choose_method, refusal
+from observer.loader import Attached, LoaderError, attach, choose_method, refusal
 from observer.program import Code, Program
+from observer.record import StoreFile
 
 BTF = Btf((Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes())
 LOCKED = (
@@ -122,7 +123,7 @@ def test_indispensable_hook() -> None:
         name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
     }
     with pytest.raises(LoaderError, match="leave_pci_match_device"):
-        attach(Program((), codes), layout, BTF, "kprobe")
+        attach(Program((), codes), layout, BTF, "kprobe", {})
 
 
 @pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
@@ -132,3 +133,72 @@ def test_preempting_kernel(preempts: bool, method: str) -> None:  # noqa: FBT001
         BTF, "auto", attempt=lambda *_, **__: None, preempts=lambda: preempts
     )
     assert method == chosen
+
+
+class Attaching:
+    """A kernel to which everything can be attached, but for some addresses."""
+
+    def __init__(self, *refused: int) -> None:
+        self.refused = refused
+        self.attached: list[tuple[str, str, bool, int]] = []
+        self.loaded: list[tuple[str, str]] = []
+
+    def load(self, name: str, _code: bytes, *, method: str, **_: object) -> int:
+        """Take a program."""
+        self.loaded.append((name, method))
+        return os.open(os.devnull, os.O_RDONLY)
+
+    def attach(
+        self, _program: int, function: str, *, method: str, leave: bool, address: int
+    ) -> int:
+        """Attach a program, or refuse."""
+        if address in self.refused:
+            raise BpfError(errno.EINVAL, "no function there")
+        self.attached.append((function, method, leave, address))
+        return os.open(os.devnull, os.O_RDONLY)
+
+
+def attached_to(
+    monkeypatch: pytest.MonkeyPatch, kernel: Attaching, stores: dict[StoreFile, int]
+) -> Attached:
+    """Attach all hooks by fentry to such a kernel."""
+    monkeypatch.setattr("observer.bpf.load", kernel.load)
+    monkeypatch.setattr("observer.bpf.attach", kernel.attach)
+    layout = layouts()["E"]
+    names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
+    program = Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
+    attached = attach(program, layout, BTF, "fentry", stores)
+    for link in attached.links:
+        os.close(link)
+    return attached
+
+
+def test_stores_by_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store function is hooked at its address, by kprobes, the return first."""
+    kernel = Attaching()
+    attached = attached_to(monkeypatch, kernel, {StoreFile.BIND: 0xFFFFFFFF81000000})
+    assert [
+        ("bind_store", "kprobe", True, 0xFFFFFFFF81000000),
+        ("bind_store", "kprobe", False, 0xFFFFFFFF81000000),
+    ] == [each for each in kernel.attached if each[3]]
+    assert ("enter_bind_store", "kprobe") in kernel.loaded
+    assert "" == attached.hooks["bind_store"]
+
+
+def test_store_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it lies is not known: that hook is not attached, the others are."""
+    attached = attached_to(monkeypatch, Attaching(), {StoreFile.BIND: 0x1000})
+    problems = {hook: why for hook, why in attached.hooks.items() if why}
+    unknown = set(hooks.STORES.values()) - {"bind_store"}
+    assert (
+        dict.fromkeys(unknown, "its address in the kernel could not be found")
+        == problems
+    )
+
+
+def test_store_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kprobe that the kernel refuses there costs that hook only."""
+    stores = {file: 0x1000 + at for at, file in enumerate(StoreFile)}
+    attached = attached_to(monkeypatch, Attaching(0x1000), stores)
+    problems = {hook: why for hook, why in attached.hooks.items() if why}
+    assert {"new_id_store": "no function there"} == problems

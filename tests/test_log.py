@@ -32,8 +32,11 @@ from observer.record import (
     ProbeResult,
     Reason,
     Source,
+    StoreFile,
     Task,
     Unregister,
+    Write,
+    Wrote,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +81,18 @@ PROBE = Probe(
     Path.DIRECT,
     ProbeResult.REFUSED,
     "EIO",
+)
+WRITE = Write(
+    5 * SECOND,
+    1_234_567,
+    TASK,
+    1000,
+    StoreFile.NEW_ID,
+    "pci-stub",
+    None,
+    "8086 10f5\n",
+    10,
+    "EEXIST",
 )
 LOSS = Loss(4 * SECOND, 5 * SECOND, LossStage.RESERVE, 7)
 
@@ -232,6 +247,72 @@ def test_probe() -> None:
     (line,) = logged(Probed(PROBE))
     actual = [line[key] for key in ("result", "errno", "duration_ms", "path")]
     assert actual == ["refused", "EIO", 1.235, "direct"]
+
+
+def test_write() -> None:
+    """A write tells what was written where, what came of it and who did it."""
+    (line,) = logged(Wrote(WRITE, Judgement.AGREE, "EEXIST"))
+    del line["timestamp"]
+    assert {
+        "level": "info",
+        "event": "write",
+        "file": "new_id",
+        "driver": "pci-stub",
+        "address": None,
+        "text": "8086 10f5\\n",
+        "size": 10,
+        "errno": "EEXIST",
+        "uid": 1000,
+        "duration_ms": 1.235,
+        "pid": 71,
+        "tgid": 70,
+        "comm": "bash",
+        "cpu": 1,
+        "ktime_ns": 5 * SECOND,
+    } == line
+
+
+@pytest.mark.parametrize(
+    ("file", "address", "text", "expected"),
+    [
+        (StoreFile.BIND, None, "0000:00:02.0\n", "0000:00:02.0"),
+        (StoreFile.UNBIND, None, "0000:00:02.0", "0000:00:02.0"),
+        (StoreFile.DRIVERS_PROBE, None, "x y\n\n", "x y\\n"),
+        (StoreFile.DRIVER_OVERRIDE, "0000:00:02.0", "vfio-pci\n", "0000:00:02.0"),
+        (StoreFile.REMOVE_ID, None, "8086 10f5\n", None),
+    ],
+)
+def test_address_of_a_write(
+    file: StoreFile, address: str | None, text: str, expected: str | None
+) -> None:
+    """The device is the one whose file it is, or the one that the text names."""
+    write = WRITE._replace(file=file, address=address, text=text)
+    (line,) = logged(Wrote(write, Judgement.INDETERMINATE, None))
+    assert expected == line["address"]
+
+
+@pytest.mark.parametrize("expected", [None, "EINVAL"])
+def test_write_that_diverges(expected: str | None) -> None:
+    """An errno that the model does not expect is a warning with both."""
+    (line,) = logged(Wrote(WRITE, Judgement.DIVERGE, expected))
+    actual = [line[key] for key in ("level", "event", "errno", "expected_errno")]
+    assert ["warning", "divergence", "EEXIST", expected] == actual
+    assert ("new_id", "bash") == (line["file"], line["comm"])
+
+
+def test_writes_are_held_back() -> None:
+    """A script that writes without end fills no disk; what diverges is told."""
+    wrote = Wrote(WRITE, Judgement.AGREE, "EEXIST")
+    assert 50 == events(logged(*[wrote] * 60)).count(("info", "write"))
+    diverged = wrote._replace(judgement=Judgement.DIVERGE)
+    assert 60 == len(logged(*[diverged] * 60))
+
+
+def test_hostile_write() -> None:
+    """What was written may be anything."""
+    write = WRITE._replace(file=StoreFile.BIND, text=HOSTILE, driver=HOSTILE)
+    (line,) = logged(Wrote(write, Judgement.AGREE, None))
+    assert [SPELLED] * 3 == [line[key] for key in ("text", "address", "driver")]
 
 
 def test_held_back() -> None:

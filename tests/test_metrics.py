@@ -172,6 +172,12 @@ def test_first_scrape() -> None:
         "driver_probe_device",
         "__driver_probe_device",
         "pci_unregister_driver",
+        "new_id_store",
+        "remove_id_store",
+        "driver_override_store",
+        "bind_store",
+        "unbind_store",
+        "drivers_probe_store",
     )
     fixed += [f'probe_misses_total{{hook="{hook}"}} 0.0' for hook in hooks]
     fixed += [

@@ -17,6 +17,7 @@ from strategies import records
 from observer.fields import FieldError, Fields
 from observer.pipeline import Pipeline
 from observer.record import (
+    Action,
     Device,
     Driver,
     Id,
@@ -31,9 +32,12 @@ from observer.record import (
     Reason,
     Record,
     Source,
+    StoreFile,
     TableState,
     Task,
+    Uevent,
     Unregister,
+    Write,
 )
 from observer.record import Path as ProbePath
 from observer.recording import (
@@ -78,7 +82,20 @@ PROBE = Probe(
 )
 GONE = Unregister(9, 1, "e1000")
 LOSS = Loss(1, 9, LossStage.RESERVE, 3)
-ALL: list[Record] = [DRIVER, MATCH, PROBE, LOSS, GONE]
+WRITE = Write(
+    ktime_ns=11,
+    duration_ns=2,
+    task=Task(7, 6, "sh", 1),
+    uid=1000,
+    file=StoreFile.NEW_ID,
+    driver="pci-stub",
+    address=None,
+    text="8086 10f5\n\udcff",
+    size=11,
+    errno="EEXIST",
+)
+UEVENT = Uevent(12, Action.BIND, "0000:00:02.0", None)
+ALL: list[Record] = [DRIVER, MATCH, PROBE, WRITE, UEVENT, LOSS, GONE]
 
 
 def write(path: Path, fed: Iterable[Record], header: Header = HEADER) -> None:
@@ -186,6 +203,37 @@ def test_contract(tmp_path: Path) -> None:
         "index": 0,
         "doubts": ["dynids_changed"],
     } == match
+
+
+def test_write_and_uevent(tmp_path: Path) -> None:
+    """Who wrote stands beside what was written; a uevent has all its fields."""
+    path = tmp_path / "r"
+    write(path, [WRITE, UEVENT])
+    assert [
+        {
+            "record": "write",
+            "ktime_ns": 11,
+            "duration_ns": 2,
+            "uid": 1000,
+            "file": "new_id",
+            "driver": "pci-stub",
+            "address": None,
+            "text": "8086 10f5\n\udcff",
+            "size": 11,
+            "errno": "EEXIST",
+            "pid": 7,
+            "tgid": 6,
+            "comm": "sh",
+            "cpu": 1,
+        },
+        {
+            "record": "uevent",
+            "ktime_ns": 12,
+            "action": "bind",
+            "address": "0000:00:02.0",
+            "driver": None,
+        },
+    ] == lines(path)[1:]
 
 
 def test_driver_is_sent_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from encode import (
     encode_piece,
     encode_probe,
     encode_unregister,
+    encode_write,
     raw,
 )
 from hypothesis import example, given
@@ -25,6 +26,7 @@ from strategies import (
     overrides,
     probes,
     unregisters,
+    writes,
 )
 
 from observer import abi
@@ -40,9 +42,11 @@ from observer.record import (
     ProbeResult,
     Reason,
     Source,
+    StoreFile,
     TableState,
     Task,
     Unregister,
+    Write,
 )
 from observer.wire import Decoder, WireError
 
@@ -68,6 +72,18 @@ PROBE = Probe(
     errno=None,
 )
 GONE = Unregister(ktime_ns=9, driver=1, name="e1000")
+WRITE = Write(
+    ktime_ns=9,
+    duration_ns=4,
+    task=TASK,
+    uid=1000,
+    file=StoreFile.NEW_ID,
+    driver="pci-stub",
+    address=None,
+    text="8086 10f5\n",
+    size=10,
+    errno="EEXIST",
+)
 VALID = [
     *encode_driver(LONG),
     *encode_driver(Driver(3, "none", None)),
@@ -79,6 +95,7 @@ VALID = [
     ),
     encode_probe(PROBE, 0),
     encode_unregister(GONE),
+    encode_write(WRITE),
 ]
 
 wire_doubts = st.sampled_from(
@@ -313,7 +330,28 @@ def test_unregister_comes_back(unregister: Unregister) -> None:
     assert unregister == decoder().decode(encode_unregister(unregister))
 
 
+@given(writes())
+def test_write_comes_back(write: Write) -> None:
+    """A write is decoded as it was written, with its errno by name."""
+    assert write == decoder().decode(encode_write(write))
+
+
+def test_any_success_is_one() -> None:
+    """A store function may take fewer bytes than it was given, or none."""
+    data = encode_write(WRITE)
+    for taken in (0, 1, 10):
+        answer = decoder().decode(patched(data, RET_AT, taken, *[0] * 7))
+        assert WRITE._replace(errno=None) == answer
+
+
+def test_unreadable_text() -> None:
+    """A text that could not be read is empty, and the size tells that it was not."""
+    data = patched(encode_write(WRITE), TEXT_SIZE_AT, 0)
+    assert WRITE._replace(text="") == decoder().decode(data)
+
+
 INDEX_AT, SOURCE_AT = 76, 78
+RET_AT, FILE_AT, TEXT_SIZE_AT, WRITE_NAME_AT = 64, 92, 93, 96
 FLAGS_AT, DYNIDS_AT, NAME_SIZE_AT = 79, 80, 81
 FIRST_AT, COUNT_AT, END_AT, DRIVER_FLAGS_AT, DRIVER_NAME_AT = 24, 28, 30, 31, 32
 PATH_AT, PROBE_FLAGS_AT, PROBE_NAME_AT = 80, 81, 88
@@ -322,6 +360,7 @@ piece_bytes = encode_driver(E1000)[0]
 none_bytes = encode_driver(Driver(3, "none", None))[0]
 probe_bytes = encode_probe(PROBE, 0)
 unregister_bytes = encode_unregister(GONE)
+write_bytes = encode_write(WRITE)
 
 
 def sized(data: bytes) -> bytes:
@@ -368,6 +407,18 @@ def sized(data: bytes) -> bytes:
         (patched(probe_bytes, PROBE_NAME_AT, *b"x" * 64), "a text without its NUL"),
         (sized(unregister_bytes[:87]), "an unregister of 87 bytes"),
         (patched(unregister_bytes, 24, *b"x" * 64), "a text without its NUL"),
+        (sized(write_bytes + b"\0"), "a write of 289 bytes"),
+        (sized(write_bytes[:-1]), "a write of 287 bytes"),
+        (patched(write_bytes, FILE_AT, 6), "file 6 that returned -17"),
+        (patched(write_bytes, RET_AT, 0, 0xF0), "file 0 that returned -4096"),
+        (patched(write_bytes, RET_AT + 7, 0x80), "file 0 that returned -9151"),
+        (patched(write_bytes, TEXT_SIZE_AT, 11), "of 10 bytes with 11 of text"),
+        (
+            patched(encode_write(WRITE._replace(size=4096)), TEXT_SIZE_AT, 129),
+            "of 4096 bytes with 129 of text",
+        ),
+        (patched(write_bytes, WRITE_NAME_AT, *b"x" * 64), "a text without its NUL"),
+        (patched(write_bytes, 32, *b"x" * 16), "a text without its NUL"),
     ],
 )
 def test_what_is_no_record(data: bytes, message: str) -> None:
