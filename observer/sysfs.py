@@ -26,10 +26,8 @@ _T = TypeVar("_T")
 _GONE: Final = {errno.ENOENT, errno.ENODEV, errno.EIO}
 _SIZE: Final = 4097  # one byte more than any file here can have
 _ID: Final = "0000([0-9A-F]{4})"
-_BYTE: Final = "([0-9A-F]{2})"
-_MODALIAS: Final = re.compile(
-    f"pci:v{_ID}d{_ID}sv{_ID}sd{_ID}bc{_BYTE}sc{_BYTE}i{_BYTE}"
-)
+_CLASS: Final = "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
+_MODALIAS: Final = re.compile(f"pci:v{_ID}d{_ID}sv{_ID}sd{_ID}{_CLASS}")
 _FLAGS: Final = {"0": False, "1": True}
 # How PCI shows that there is none, and how other buses do. An override that is this
 # very text can't be told from none.
@@ -37,7 +35,7 @@ _NO_OVERRIDE: Final = {"(null)", ""}
 
 
 class _GoneError(Exception):
-    """The device was removed while it was read."""
+    """The device was removed, or is just being added."""
 
 
 class _OddError(Exception):
@@ -60,7 +58,7 @@ def devices(*, root: Path = PCI) -> tuple[dict[str, PciDevice], tuple[str, ...]]
             found[address] = read
         elif len(gaps) == sentences:
             gaps.append(
-                f"{printable(address)} went away while it was read: it is left out."
+                f"{printable(address)} came or went while it was read: it is left out."
             )
     return found, tuple(gaps)
 
@@ -68,7 +66,7 @@ def devices(*, root: Path = PCI) -> tuple[dict[str, PciDevice], tuple[str, ...]]
 def device(
     address: str, *, root: Path = PCI, gaps: list[str] | None = None
 ) -> PciDevice | None:
-    """Read one device; None: it is gone, or has no ids and `gaps` tells it.
+    """Read one device; None: it is not there, or `gaps` tells why not.
 
     Up to Linux 7.0 this waits for a probe of the device to end, for its lock.
     """
@@ -93,7 +91,11 @@ def _read(
 ) -> PciDevice | None:
     try:
         descriptor = os.open(f"{root}/devices/{address}", os.O_PATH | os.O_DIRECTORY)
-    except OSError:
+    except ValueError:  # a NUL
+        return None
+    except OSError as error:
+        if gaps is not None and error.errno not in _GONE:
+            gaps.append(f"{printable(address)} can't be read ({error.strerror}).")
         return None
     files = _Files(descriptor, printable(address), [])
     has_vfs = known is None or known.sriov_numvfs is not None
@@ -166,31 +168,39 @@ class _Files(NamedTuple):
         except OSError as error:
             if error.errno in _GONE:
                 raise _GoneError from error
-            self._odd("modalias", f"can't be read ({error.strerror})")
-            raise _OddError from error
+            raise self._no_ids(f"can't be read ({error.strerror})") from error
         match = _MODALIAS.fullmatch(text)
         if match is None:
-            self._odd("modalias", f"reads {printable(text)}")
-            raise _OddError
-        vendor, device, subvendor, subdevice = (int(x, 16) for x in match.groups()[:4])
+            raise self._no_ids(f"reads '{printable(text)}'")
+        vendor, device, subvendor, subdevice, *class_ = match.groups()
         return Device(
-            vendor, device, subvendor, subdevice, int("".join(match.groups()[4:]), 16)
+            int(vendor, 16),
+            int(device, 16),
+            int(subvendor, 16),
+            int(subdevice, 16),
+            int("".join(class_), 16),
         )
+
+    def _no_ids(self, what: str) -> _OddError:
+        self.gaps.append(f"{self.address}: modalias {what}, so the device is left out.")
+        return _OddError()
 
     def _parsed(
         self, name: str, text: str | None, parse: Callable[[str], _T]
     ) -> _T | None:
+        if text is None:
+            return None
         try:
-            return None if text is None else parse(text)
+            return parse(text)
         except (ValueError, KeyError):
-            self._odd(name, f"reads {printable(text or '')}")
+            self._unknown(name, f"reads '{printable(text)}'")
             return None
 
     def _missing(self, name: str, error: OSError) -> None:
         if error.errno != errno.ENOENT:  # most devices have few of these files
-            self._odd(name, f"can't be read ({error.strerror})")
+            self._unknown(name, f"can't be read ({error.strerror})")
 
-    def _odd(self, name: str, what: str) -> None:
+    def _unknown(self, name: str, what: str) -> None:
         self.gaps.append(f"{self.address}: {name} {what}, so it is unknown.")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _NETLINK_KOBJECT_UEVENT: Final = 15
 _KERNEL_GROUP: Final = 1  # the kernel's own messages; 2 has those of udev
+_KERNEL_PORT: Final = 0
 _SO_RCVBUFFORCE: Final = 33  # beyond the system's limit, with CAP_NET_ADMIN
 _RECEIVE_BYTES: Final = 16 << 20  # taken only while messages wait
 _MESSAGE_BYTES: Final = 1 << 14  # the kernel's are 2 KB, and a path
@@ -29,8 +30,10 @@ _DRIVER_PATH: Final = "/bus/pci/drivers/"
 def parse(data: bytes, ktime_ns: int) -> Uevent | None:
     r"""Understand a message such as ``add@PATH\0ACTION=add\0...\0``.
 
-    None: it is not about a PCI device or a PCI driver, or is no message of this kind,
-    or user space asked for it (as `udevadm trigger` does) and nothing happened.
+    None: it is about something else than a PCI device or driver, or it is no whole
+    message, or nothing happened but user space asked for it, as `udevadm trigger` does.
+    No kernel names the driver that a device is unbound from; a driver's own message
+    comes after the devices were bound to it.
     """
     head, *variables = data.decode("utf-8", "surrogateescape").split("\0")
     if not variables or variables.pop():  # each ends with a NUL
@@ -45,7 +48,8 @@ def parse(data: bytes, ktime_ns: int) -> Uevent | None:
             return _of_device(ktime_ns, action, fields)
         case "drivers" if path.startswith(_DRIVER_PATH) and action in _OF_DRIVERS:
             name = path.removeprefix(_DRIVER_PATH)
-            return Uevent(ktime_ns, action, None, name) if name else None
+            if name and "/" not in name:
+                return Uevent(ktime_ns, action, None, name)
     return None
 
 
@@ -54,6 +58,21 @@ def _of_device(ktime_ns: int, action: Action, fields: dict[str, str]) -> Uevent 
     if not _ADDRESS.fullmatch(address):
         return None
     return Uevent(ktime_ns, action, address, fields.get("DRIVER"))
+
+
+def _listener() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    listener = socket.socket(socket.AF_NETLINK, kind, _NETLINK_KOBJECT_UEVENT)
+    try:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BYTES)
+        except PermissionError:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        listener.bind((0, _KERNEL_GROUP))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class Uevents:
@@ -66,31 +85,13 @@ class Uevents:
     def __init__(
         self,
         *,
-        receive_bytes: int = _RECEIVE_BYTES,
+        listener: socket.socket | None = None,
         clock: Callable[[], int] = monotonic_ns,
     ) -> None:
         """Listen; raises OSError where that is not allowed."""
+        self._socket = listener or _listener()
         self._clock = clock
-        self.lost = 0  # times that messages were dropped; how many is not known
-        self._socket = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            _NETLINK_KOBJECT_UEVENT,
-        )
-        try:
-            self._enlarge(receive_bytes)
-            self._socket.bind((0, _KERNEL_GROUP))
-        except OSError:
-            self._socket.close()
-            raise
-
-    def _enlarge(self, receive_bytes: int) -> None:
-        for option in (_SO_RCVBUFFORCE, socket.SO_RCVBUF):
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, option, receive_bytes)
-            except PermissionError:
-                continue
-            return
+        self.lost = 0  # times that messages were lost, which may be many at once
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when there is something to read."""
@@ -98,7 +99,7 @@ class Uevents:
 
     def read(self) -> list[Uevent]:
         """Return what came, oldest first, without waiting; at most one batch."""
-        found: list[Uevent] = []
+        found = []
         for _ in range(_BATCH):
             try:
                 data, _ancillary, flags, sender = self._socket.recvmsg(_MESSAGE_BYTES)
@@ -109,8 +110,7 @@ class Uevents:
                     raise
                 self.lost += 1
                 continue
-            # A process may send to us, and only its port tells it from the kernel.
-            if sender[0] != 0:
+            if sender[0] != _KERNEL_PORT:  # any process may send, with its own port
                 continue
             if flags & socket.MSG_TRUNC:
                 self.lost += 1
