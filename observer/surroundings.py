@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from observer.obstacles import Surroundings
+from observer.case import Surroundings
 
 if TYPE_CHECKING:
     from observer.machine import PciDevice

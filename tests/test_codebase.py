@@ -73,10 +73,13 @@ TESTED_WITH = {
     "__init__": "test_docs",  # the version
     "__main__": "test_cli",
     "books": "test_pipeline",
+    "case": "test_story",
+    "circumstances": "test_story",
     "drivers": "test_wire",
     "durations": "test_metrics",
     "exchange": "test_server",
     "fields": "test_recording",
+    "happenings": "test_story",
     "labels": "test_metrics",
     "live": "test_live_source",  # test_live is about guests
     "log_fields": "test_log",
@@ -87,6 +90,7 @@ TESTED_WITH = {
     "pace": "test_log",
     "pages": "test_server",
     "record": "strategies",  # values without behaviour; all tests build them
+    "remedy": "test_story",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests
     "text": "test_metrics",
 }
@@ -94,9 +98,13 @@ TESTED_WITH = {
 NAMED_AS = {
     "__init__": "__version__",
     "__main__": '"-m", "observer"',
+    "circumstances": "observer.story",
     "drivers": "observer.wire",
+    "happenings": "observer.story",
     "log_fields": "observer.log",
     "notation": "observer.recording",
+    "obstacles": "observer.story",
+    "remedy": "observer.story",
 }
 
 

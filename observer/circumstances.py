@@ -1,0 +1,132 @@
+"""What is worth knowing of a device besides what is in the way of its driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from observer.case import VFIO_PCI, Case, Obstacle, Sentence, obstacle
+from observer.model.explanation import spelled
+from observer.model.hex_fields import U32, Overflow, scan
+from observer.model.primitives import id_matches
+from observer.record import Id, ProbeResult, StoreFile, Write
+from observer.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from observer.machine import PciDriver
+
+
+def circumstances(case: Case) -> tuple[Obstacle, ...]:
+    """Name them."""
+    return tuple(found for each in _CIRCUMSTANCES for found in each(case))
+
+
+def _rivals(case: Case) -> Iterator[Obstacle]:
+    """Say who of several candidates wins, and why."""
+    names = [candidate.driver for candidate in case.candidates]
+    if len(names) < 2:  # noqa: PLR2004 - rivals
+        return
+    declined = [
+        f"{printable(name)} declined (-{probe.errno or 'errno not known'})"
+        for name in names
+        if (probe := case.last_probe(name)) is not None
+        and probe.result is ProbeResult.REFUSED
+    ]
+    if declined:
+        both = "both match" if len(names) == 2 else "all match"  # noqa: PLR2004
+        listed = ", ".join(map(printable, names))
+        text = f"{len(names)} candidates ({listed}): {both}; {'; '.join(declined)}"
+        yield obstacle(
+            "declined",
+            text,
+        )
+    elif case.machine.order_known:
+        yield obstacle("rivals", *_order(case, names))
+
+
+def _order(case: Case, names: list[str]) -> Iterator[str | int]:
+    yield f"{len(names)} candidates; winner by registration order: "
+    first = names[0]
+    for name in names:
+        registered_ns = case.machine.drivers[name].registered_ns
+        if name != first:
+            yield ", "
+        yield printable(name)
+        if registered_ns is None:
+            yield " (before observing)" if name == first else " after it"
+        else:
+            yield " at " if name == first else " registered at "
+            yield registered_ns
+    if case.device.driver in names[1:]:
+        yield f"; {printable(case.device.driver or '')} was bound otherwise"
+
+
+def _built_in(case: Case) -> Iterator[Obstacle]:
+    driver = case.machine.drivers.get(case.asked or "")
+    if driver is not None and driver.module is None:
+        name = printable(driver.driver.name)
+        option = "ids" if name in (VFIO_PCI, "pci-stub") else "param"
+        yield obstacle(
+            "built_in",
+            f"{name} is built into this kernel; modprobe.d options do not apply; "
+            f"use {name}.{option}= on the command line",
+        )
+
+
+def _held(case: Case) -> Iterator[Obstacle]:
+    if case.device.driver is None or case.waits or not case.surroundings.holders:
+        return
+    text = f"binding correct; {', '.join(map(printable, case.surroundings.holders))}"
+    if case.device.boot_vga is not None:
+        text += f"; boot_vga={int(case.device.boot_vga)}"
+    yield obstacle(
+        "resource_held",
+        text,
+    )
+
+
+def _dynid_there(case: Case) -> Iterator[Obstacle]:
+    driver = case.machine.drivers.get(case.asked or "")
+    if driver is None or not case.waits:
+        return
+    name = printable(driver.driver.name)
+    for dynid in driver.dynids or ():
+        if id_matches(dynid, case.device.ids):
+            yield obstacle(
+                "dynid_there",
+                f"dynid {spelled(dynid)} is already on {name} (",
+                *_added(case, driver, dynid),
+                "); new_id is not idempotent; write the address to bind, or use "
+                "driver_override",
+            )
+            return
+
+
+def _added(case: Case, driver: PciDriver, dynid: Id) -> Sentence:
+    for event in reversed(case.machine.driver_events.get(driver.driver.name, ())):
+        if (
+            isinstance(event, Write)
+            and event.file is StoreFile.NEW_ID
+            and event.errno is None
+            and _id_of(event.text) == dynid
+        ):
+            who = printable(event.task.comm) or "(no name)"
+            return ("added ", event.ktime_ns, f" by {who}, pid {event.task.tgid}")
+    if case.machine.observed_since_ns is None:
+        return ("nobody watched when it was added",)
+    return ("added before observing, or by its module",)
+
+
+def _id_of(text: str) -> Id:
+    """Return the id that a successful write to new_id adds."""
+    numbers = scan(text, 7, Overflow.SATURATE)
+    return Id(*(number & U32 for number in numbers[:6]), *numbers[6:])
+
+
+_CIRCUMSTANCES: Final[tuple[Callable[[Case], Iterator[Obstacle]], ...]] = (
+    _rivals,
+    _dynid_there,
+    _built_in,
+    _held,
+)
