@@ -29,8 +29,8 @@ class Surroundings(NamedTuple):
     would_load: tuple[str, ...] = ()
     # Modules with an override_only alias (vfio_pci:) for it: never loaded unasked.
     override_only: tuple[str, ...] = ()
-    blacklisted: Mapping[str, str] = MappingProxyType({})  # module: file that does
-    disabled: Mapping[str, str] = MappingProxyType({})  # ... that has an install line
+    # By module the file in which it is blacklisted, or made not to load at all.
+    blacklisted: Mapping[str, str] = MappingProxyType({})
     # What provides a driver of a name: the module as its file is called.
     providers: Mapping[str, str] = MappingProxyType({})
     builtin: frozenset[str] = frozenset()  # those of all these that are built in
@@ -116,10 +116,8 @@ DENYLISTED: Final = "refused by the driver's denylist (disable_denylist=1)"
 NO_IOMMU_GROUP: Final = "no IOMMU group"
 VFIO_PCI: Final = "vfio-pci"
 # Intel's QAT (C3xxx, C62x, DH895xCC and their VFs), and since v6.10 DSA and IAX.
-_DENYLIST: Final = frozenset(
-    (0x8086, device)
-    for device in (0x19E2, 0x19E3, 0x37C8, 0x37C9, 0x0435, 0x0443, 0x0B25, 0x0CFE)
-)
+_QAT: Final = {(0x8086, n) for n in (0x0435, 0x0443, 0x19E2, 0x19E3, 0x37C8, 0x37C9)}
+_DSA_AND_IAX: Final = {(0x8086, 0x0B25), (0x8086, 0x0CFE)}
 
 
 def hopeless(case: Case, name: str) -> str | None:
@@ -128,14 +126,13 @@ def hopeless(case: Case, name: str) -> str | None:
         return None
     around, device = case.surroundings, case.device
     probe = case.last_probe(name)
-    refused = (
-        probe is not None
-        and probe.result is ProbeResult.REFUSED
-        and probe.errno in ("EINVAL", None)
-    )
-    listed = device.ids[:2] in _DENYLIST and around.denylist_disabled is not True
-    if listed and (refused or around.denylist_disabled is False):
+    if probe is not None and (
+        probe.result is not ProbeResult.REFUSED or probe.errno not in ("EINVAL", None)
+    ):
+        return None
+    listed = _QAT if probe is None else _QAT | _DSA_AND_IAX
+    if device.ids[:2] in listed and around.denylist_disabled is not True:
         return DENYLISTED
-    if device.iommu_group is None and (refused or around.noiommu is False):
+    if device.iommu_group is None and around.noiommu is not True:
         return NO_IOMMU_GROUP
     return None

@@ -62,10 +62,9 @@ def _provider(case: Case, name: str) -> str:
 
 
 def _kept_out(around: Surroundings, module: str) -> str:
-    if module in around.disabled:
-        return f", but {around.disabled[module]} has an install line for it"
     if module in around.blacklisted:
-        return f"; {module} is blacklisted by {around.blacklisted[module]}"
+        where = printable(around.blacklisted[module])
+        return f"; {printable(module)} is blacklisted by {where}"
     return ""
 
 

@@ -129,7 +129,7 @@ def _load(case: Case, module: str) -> list[str]:
 
 
 def _modprobe(case: Case, module: str) -> str:
-    option = "--ignore-install " if module in case.surroundings.disabled else ""
+    option = "--ignore-install " if module in case.surroundings.blacklisted else ""
     return f"modprobe {option}{shlex.quote(module)}"
 
 
