@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import defaultdict
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.candidates import Matching
+from observer.findings import Picture, findings, notes
+from observer.findings.picture import unix_time
+from observer.model.explanation import spelled
+from observer.notation import device_object, id_object
+from observer.record import Outcome, Source
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from observer.candidates import Candidate
-    from observer.findings import Finding, Note
-    from observer.machine import Machine, PciDevice
+    from observer.findings import Actor, Clock, Finding, Note
+    from observer.machine import Machine, PciDevice, PciDriver
+
+FORMAT, VERSION = "pci-observer-audit", 1
+WIDTH: Final = 100  # of a terminal; a command may be longer, for it is copied whole
+_CELL: Final = 24
+_COLUMNS: Final = ("ADDRESS", "IDS", "CLASS", "DRIVER", "OVERRIDE", "CANDIDATES")
 
 
 class Audited(NamedTuple):
@@ -31,21 +45,240 @@ class Audit(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def audit(machine: Machine, semantics: str | None = None) -> Audit:
+def audit(
+    machine: Machine, semantics: str | None = None, clock: Clock = unix_time
+) -> Audit:
     """Judge each device under the machine's own semantics, or under another.
 
-    Raises KeyError when there is no such semantics.
+    `clock` spells Unix times in sentences. Raises KeyError: no such semantics.
     """
-    matching = Matching(machine, semantics)
-    devices = []
-    for device in machine.devices.values():
-        found = matching.of(device)
-        devices.append(
-            Audited(device, tuple(found.matching), tuple(found.possible), (), ())
-        )
-    return Audit(machine, matching.semantics, tuple(devices), ())
+    picture = Picture(machine, semantics, clock)
+    found = tuple(findings(picture))
+    concerned: defaultdict[str, list[Finding]] = defaultdict(list)
+    for finding in found:
+        for address in (finding.address, *finding.also):
+            concerned[address].append(finding)
+    return Audit(
+        machine,
+        picture.matching.semantics,
+        tuple(
+            Audited(
+                device,
+                tuple(picture.matching.of(device).matching),
+                tuple(picture.matching.of(device).possible),
+                tuple(concerned.get(device.address, ())),
+                tuple(notes(picture, device)),
+            )
+            for device in machine.devices.values()
+        ),
+        found,
+    )
 
 
 def has_findings(audit: Audit) -> bool:
     """Tell whether anything is wrong: the exit status of the command."""
     return bool(audit.findings)
+
+
+def as_object(audit: Audit) -> dict[str, object]:
+    """Return the audit for machines: the same for the same machine."""
+    machine = audit.machine
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kernel": {
+            "release": machine.release,
+            "layout": machine.layout,
+            "semantics": machine.semantics,
+            "new_id_rules": machine.new_id_rules,
+            "drivers_autoprobe": machine.drivers_autoprobe,
+        },
+        "semantics": audit.semantics,
+        "unix_ns": machine.now_ns + machine.realtime_offset_ns,
+        "observed_since_unix_ns": _unix(machine, machine.observed_since_ns),
+        "order_known": machine.order_known,
+        "drivers": [_driver_object(driver) for driver in machine.drivers.values()],
+        "devices": [_audited_object(audited) for audited in audit.devices],
+        "findings": [_finding_object(machine, each) for each in audit.findings],
+        "gaps": list(machine.gaps),
+    }
+
+
+def _unix(machine: Machine, ktime_ns: int | None) -> int | None:
+    return None if ktime_ns is None else ktime_ns + machine.realtime_offset_ns
+
+
+def _driver_object(driver: PciDriver) -> dict[str, object]:
+    table = driver.driver.id_table
+    return {
+        "name": driver.driver.name,
+        "module": driver.module,
+        "dynids": None if driver.dynids is None else [*map(id_object, driver.dynids)],
+        "id_table_entries": None if table is None else len(table),
+        "table_state": str(driver.driver.table_state),
+        "has_probe": driver.driver.has_probe,
+        "origin": str(driver.origin),
+    }
+
+
+def _audited_object(audited: Audited) -> dict[str, object]:
+    device = audited.device
+    return {
+        "address": device.address,
+        "ids": device_object(device.ids),
+        "driver": device.driver,
+        "driver_override": device.driver_override,
+        "physfn": device.physfn,
+        "sriov_numvfs": device.sriov_numvfs,
+        "sriov_drivers_autoprobe": device.sriov_drivers_autoprobe,
+        "iommu_group": device.iommu_group,
+        "boot_vga": device.boot_vga,
+        "candidates": [*map(_candidate_object, audited.candidates)],
+        "possible": [each.driver for each in audited.possible],
+        "findings": [str(each.finding) for each in audited.findings],
+        "notes": [note._asdict() for note in audited.notes],
+    }
+
+
+def _candidate_object(candidate: Candidate) -> dict[str, object]:
+    verdict = candidate.verdict
+    known = verdict if isinstance(verdict, Outcome) else Outcome(Source.UNKNOWN)
+    return {
+        "driver": candidate.driver,
+        "match": str(known.match),
+        "index": known.index,
+        "certain": candidate.certain,
+        "reason": candidate.reason,
+    }
+
+
+def _finding_object(machine: Machine, finding: Finding) -> dict[str, object]:
+    return {
+        "address": finding.address,
+        "also": list(finding.also),
+        "finding": str(finding.finding),
+        "kind": str(finding.kind),
+        "text": finding.text,
+        "cure": finding.cure,
+        "since_unix_ns": _unix(machine, finding.since_ns),
+        "actor": _actor_object(finding.actor),
+        "details": dict(finding.details),
+    }
+
+
+def _actor_object(actor: Actor | None) -> dict[str, object] | None:
+    if actor is None:
+        return None
+    task, uid = actor
+    return {"pid": task.pid, "tgid": task.tgid, "comm": task.comm, "uid": uid}
+
+
+def as_text(audit: Audit, clock: Clock = unix_time) -> Iterator[str]:
+    """Yield lines for a terminal: what is wrong first, then all there is.
+
+    `clock` spells Unix times.
+    """
+    yield from _summary(audit, clock)
+    for finding in audit.findings:
+        yield ""
+        yield from _wrapped(f"{finding.finding}: {finding.text}", "    ")
+        yield f"    $ {finding.cure}"
+    yield ""
+    yield from _table(audit)
+    yield from _section("Notes:", _noted(audit))
+    yield from _section("Dynids:", _dynids(audit.machine))
+    yield from _section("Unknown:", _unknown(audit))
+
+
+def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
+    machine = audit.machine
+    bound = sum(device.driver is not None for device in machine.devices.values())
+    dynids = sum(len(each.dynids or ()) for each in machine.drivers.values())
+    found = len(audit.findings)
+    yield from _wrapped(
+        f"Linux {printable(machine.release)}, semantics {audit.semantics}, layout "
+        f"{machine.layout}: {_counted(len(machine.devices), 'device')}, {bound} bound; "
+        f"{_counted(len(machine.drivers), 'driver')}, {_counted(dynids, 'dynid')}; "
+        f"{_counted(found, 'finding') if found else 'nothing is wrong'}."
+    )
+    since_ns = _unix(machine, machine.observed_since_ns)
+    if since_ns is None:
+        yield "A look at one moment: what happened before is unknown."
+    else:
+        yield f"Watched since {clock(since_ns)}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _table(audit: Audit) -> Iterator[str]:
+    rows = [_COLUMNS, *map(_row, audit.devices)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield _cut("  ".join(cells).rstrip(), WIDTH)
+
+
+def _row(audited: Audited) -> tuple[str, ...]:
+    device = audited.device
+    names = [_name(each) for each in audited.candidates]
+    if audited.possible:
+        names.append(f"({len(audited.possible)} possible)")
+    override = device.driver_override
+    return (
+        printable(device.address),
+        f"{device.ids.vendor:04x}:{device.ids.device:04x}",
+        f"{device.ids.class_:06x}",
+        _cut(quoted(device.driver), _CELL) if device.driver is not None else "-",
+        _cut(quoted(override), _CELL) if override is not None else "-",
+        ", ".join(names) or "-",
+    )
+
+
+def _name(candidate: Candidate) -> str:
+    return quoted(candidate.driver) + ("" if candidate.certain else "?")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _noted(audit: Audit) -> Iterator[str]:
+    for audited in audit.devices:
+        for note in audited.notes:
+            yield f"{printable(audited.device.address)}: {note.text}"
+
+
+def _dynids(machine: Machine) -> Iterator[str]:
+    for name, driver in machine.drivers.items():
+        for dynid in driver.dynids or ():
+            yield f"{quoted(name)}: {spelled(dynid)}"
+
+
+def _unknown(audit: Audit) -> Iterator[str]:
+    machine = audit.machine
+    yield from map(printable, machine.gaps)
+    if not machine.order_known:
+        yield "The order of registration is unknown: candidates stand by name."
+    hidden = [name for name, each in machine.drivers.items() if each.dynids is None]
+    if hidden:
+        yield f"The dynids of {_counted(len(hidden), 'driver')} are unknown."
+
+
+def _section(heading: str, lines: Iterator[str]) -> Iterator[str]:
+    for place, line in enumerate(lines):
+        if place == 0:
+            yield ""
+            yield heading
+        yield from _wrapped(f"    {line}", " " * 8)
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return wrap(
+        text,
+        WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

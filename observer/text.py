@@ -6,6 +6,10 @@ control sequences included.
 
 from __future__ import annotations
 
+import re
+
+_WORD = re.compile(r"[\w.:/+-]+", re.ASCII)
+
 
 def printable(text: str) -> str:
     r"""Spell what can't be printed, surrogates included, as Python does: ``\x1b``.
@@ -15,6 +19,11 @@ def printable(text: str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(map(_spelled, text))
+
+
+def quoted(name: str) -> str:
+    """Return a name for a sentence: as it is where it is a word, else by `repr`."""
+    return name if _WORD.fullmatch(name) else repr(name)
 
 
 def _spelled(character: str) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from observer.machine import Machine, Origin, PciDevice, PciDriver
+import strategies
+from hypothesis import strategies as st
+
+from observer.machine import Decision, Machine, Origin, PciDevice, PciDriver
+from observer.model import SEMANTICS
 from observer.record import (
     Action,
     Device,
@@ -13,6 +17,7 @@ from observer.record import (
     Path,
     Probe,
     ProbeResult,
+    Source,
     StoreFile,
     TableState,
     Task,
@@ -131,3 +136,80 @@ def uevent(
 ) -> Uevent:
     """Return a uevent received `at` seconds."""
     return Uevent(seconds(at), action, address, driver)
+
+
+def decision(
+    at: float,
+    name: str,
+    *,
+    driver_override: str | None = None,
+    dynid: Id | None = None,
+) -> Decision:
+    """Return a positive match, by the override or by a dynid."""
+    match = Source.OVERRIDE if dynid is None else Source.DYNID
+    index = None if dynid is None else 0
+    return Decision(seconds(at), TASK, name, match, index, driver_override, dynid)
+
+
+_few = st.sampled_from(["0000:00:02.0", "0000:00:03.0", "odd \x1b'\n"])
+_names = st.sampled_from(["vfio-pci", "e1000", "od'd \x1b\udc80\n"]) | strategies.names
+_times = st.integers(0, seconds(200))
+_errnos = st.none() | st.sampled_from(["EBUSY", "EAGAIN", "ENODEV"])
+_writes = st.builds(
+    Write,
+    *(_times, st.integers(0, 10**9), strategies.tasks, strategies.u32),
+    *(st.sampled_from(list(StoreFile)), st.none() | _names, st.none() | _few),
+    *(_names | st.sampled_from(["1 2", "1 2 0 0"]), strategies.u32, _errnos),
+)
+_uevents = st.builds(
+    *(Uevent, _times, st.sampled_from(list(Action)), st.none() | _few),
+    st.none() | _names,
+)
+_decisions = st.builds(
+    *(Decision, _times, strategies.tasks, _names),
+    *(st.sampled_from(list(Source)), st.none() | strategies.places),
+    *(st.none() | _names, st.none() | strategies.entries),
+)
+_probes = strategies.probes.flatmap(
+    lambda probe: st.builds(
+        lambda at, name: probe._replace(ktime_ns=at, name=name), _times, _names
+    )
+)
+_events = st.lists(_writes | _uevents | _decisions | _probes, max_size=8).map(
+    lambda events: tuple(sorted(events, key=lambda event: event.ktime_ns))
+)
+_devices = st.builds(
+    *(PciDevice, _few, strategies.devices, st.none() | _names),
+    *(strategies.overrides | _names, st.none() | _few, st.none() | st.just(2)),
+    *(st.none() | st.booleans(), st.none() | st.just(1), st.none() | st.booleans()),
+)
+_drivers = st.builds(
+    PciDriver,
+    st.builds(
+        lambda driver, name: driver._replace(name=name), strategies.drivers, _names
+    ),
+    st.sampled_from(list(Origin)),
+    st.none() | strategies.dynid_lists,
+    st.none() | _names,
+)
+# Any machine at all, those that no kernel would make included.
+machines = st.builds(
+    lambda devices, drivers, past, slug, since: machine(
+        *devices,
+        drivers=drivers,
+        device_events={each.address: past for each in devices},
+        driver_events={
+            each.driver.name: tuple(
+                event for event in past if isinstance(event, Write | Uevent)
+            )
+            for each in drivers
+        },
+        semantics=slug,
+        observed_since_ns=since,
+    ),
+    st.lists(_devices, max_size=4),
+    st.lists(_drivers, max_size=4),
+    _events,
+    st.sampled_from(sorted(SEMANTICS)),
+    st.none() | _times,
+)

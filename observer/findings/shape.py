@@ -1,9 +1,12 @@
-"""What is wrong with a machine, in an operator's words: kinds and shape of findings."""
+"""The shape of findings, and their kinds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+Clock = Callable[[int], str]  # spells a Unix time given in ns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,163 @@
+"""Devices without a driver, though one matches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from observer.findings.picture import Picture, by, drivers_of, is_bridge, listed, shell
+from observer.findings.shape import Actor, Finding, Kind, Name
+from observer.record import Action
+from observer.text import printable, quoted
+
+if TYPE_CHECKING:
+    from observer.findings.past import Failure
+    from observer.machine import PciDevice
+
+# Healthy where a driver is not meant to take the device, or declines what it matches.
+_MAY_BE_MEANT: Final = (Kind.NEVER_BOUND, Kind.PROBE_REFUSED)
+
+
+def orphan(picture: Picture, device: PciDevice) -> Finding | None:
+    """Find a device without a driver that certainly has a candidate, or had one."""
+    if device.driver is not None:
+        return None
+    matching = [each for each in picture.matches(device) if each.certain]
+    past = picture.past(device.address)
+    failures = sorted(past.failures.values(), key=lambda failure: failure.ktime_ns)
+    deferred = [failure for failure in failures if failure.deferred]
+    if past.driver and past.driver not in picture.machine.drivers and not failures:
+        return _candidate_gone(picture, device, past.driver, drivers_of(matching))
+    if not matching:
+        return None
+    if deferred:
+        return _deferred(picture, device, deferred[-1])
+    return _orphan(
+        picture, device, drivers_of(matching), failures[-1] if failures else None
+    )
+
+
+def _orphan(
+    picture: Picture, device: PciDevice, matching: list[str], failure: Failure | None
+) -> Finding | None:
+    past = picture.past(device.address)
+    address = printable(device.address)
+    actor = past.unbinder
+    since_ns = past.unbound_ns
+    if since_ns is not None:
+        kind = Kind.UNBOUND
+        last = quoted(past.driver) if past.driver else "unknown"
+        text = f"{address} orphaned since {picture.time(since_ns)}; last driver {last}"
+        text += f"; unbound by {by(actor)}"
+        if failure is not None:
+            kind = Kind.UNBOUND_AND_BIND_FAILED
+            text += f"; then the bind to {_failed(picture, device, failure)}"
+        text += f"; candidates: {listed(matching)}"
+    elif failure is not None:
+        kind = Kind.PROBE_REFUSED
+        actor, since_ns = failure.actor, failure.since_ns
+        text = f"{address} has no driver: {_failed(picture, device, failure)}"
+        text += f" (since {picture.time(since_ns)})"
+    else:
+        kind = Kind.NEVER_BOUND
+        verb = "matches" if len(matching) == 1 else "match"
+        text = f"{address} has no driver, though {listed(matching)} {verb}"
+        text += _untried(picture)
+    if kind in _MAY_BE_MEANT and (is_bridge(device) or autoprobe_off(picture, device)):
+        return None
+    return _finding(
+        device,
+        kind,
+        text,
+        since_ns,
+        actor,
+        candidates=matching,
+        last_driver=past.driver,
+        errno=failure and failure.errno,
+        refused_by=failure and failure.driver,
+    )
+
+
+def _failed(picture: Picture, device: PciDevice, failure: Failure) -> str:
+    """Tell which driver failed and how: "vfio-pci: match ok, probe=-EINVAL"."""
+    errno = f"-{failure.errno}" if failure.errno else "failed, errno unknown"
+    matches = failure.driver in drivers_of(picture.matches(device))
+    told = f"match ok, probe={errno}" if matches else f"no match, bind={errno}"
+    if picture.is_vfio(failure.driver) and device.iommu_group is None:
+        told += "; no IOMMU group"
+    return f"{quoted(failure.driver)}: {told}"
+
+
+def _untried(picture: Picture) -> str:
+    if picture.machine.drivers_autoprobe is False:
+        return "; drivers_autoprobe of the bus is off"
+    since_ns = picture.machine.observed_since_ns
+    if since_ns is None:
+        return ""
+    return f"; nothing tried to bind it since {picture.time(since_ns)}"
+
+
+def _deferred(picture: Picture, device: PciDevice, failure: Failure) -> Finding:
+    address, driver = printable(device.address), quoted(failure.driver)
+    since = picture.time(failure.since_ns)
+    return _finding(
+        device,
+        Kind.DEFERRED,
+        f"{address} deferred: {driver} matches and waits for a supplier since {since}",
+        failure.since_ns,
+        failure.actor,
+        driver=failure.driver,
+        errno=failure.errno,
+    )
+
+
+def _candidate_gone(
+    picture: Picture, device: PciDevice, driver: str, matching: list[str]
+) -> Finding:
+    removals = [
+        event.ktime_ns
+        for event in picture.machine.driver_events.get(driver, ())
+        if getattr(event, "action", None) is Action.REMOVE
+    ]
+    past = picture.past(device.address)
+    since_ns = removals[-1] if removals else past.unbound_ns
+    when = "" if since_ns is None else f" at {picture.time(since_ns)}"
+    devices = picture.lost(driver)
+    text = f"{printable(device.address)} has no driver: driver {quoted(driver)} "
+    text += f"unregistered{when}; {devices} device{'s' if devices > 1 else ''} lost "
+    text += "their candidate" if devices > 1 else "its candidate"
+    if matching:
+        text += f"; candidates: {listed(matching)}"
+    finding = _finding(
+        device,
+        Kind.CANDIDATE_GONE,
+        text,
+        since_ns,
+        past.unbinder,
+        last_driver=driver,
+        candidates=matching,
+        devices=devices,
+    )
+    return finding._replace(cure=f"modprobe {shell(driver)}")
+
+
+def autoprobe_off(picture: Picture, device: PciDevice) -> bool:
+    """Tell whether the PF keeps drivers from this VF; any override lifts it."""
+    physfn = picture.machine.devices.get(device.physfn or "")
+    return (
+        physfn is not None
+        and physfn.sriov_drivers_autoprobe is False
+        and device.driver_override is None
+    )
+
+
+def _finding(
+    device: PciDevice,
+    kind: Kind,
+    text: str,
+    since_ns: int | None,
+    actor: Actor | None,
+    **details: object,
+) -> Finding:
+    name = Name.DEFERRED if kind is Kind.DEFERRED else Name.ORPHAN
+    cure = f"echo {shell(device.address)} > /sys/bus/pci/drivers_probe"
+    return Finding(device.address, name, kind, text, cure, since_ns, actor, details)

@@ -1,0 +1,145 @@
+"""A machine as the rules of findings look at it: questions that several of them ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from observer.candidates import Candidate, Matching
+from observer.findings.past import Past, past_of
+from observer.text import printable, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from observer.findings.shape import Actor, Clock
+    from observer.machine import Machine, PciDevice
+
+LISTED = 8  # names in a sentence
+_BRIDGE = 0x0604
+
+
+def unix_time(unix_ns: int) -> str:
+    """Spell a time as date(1) takes it: @1700000000."""
+    return f"@{unix_ns // 1_000_000_000}"
+
+
+class Picture:
+    """A machine with what is worked out of it only once."""
+
+    def __init__(
+        self, machine: Machine, semantics: str | None = None, clock: Clock = unix_time
+    ) -> None:
+        """Judge by the machine's own semantics, or by another."""
+        self.machine = machine
+        self.matching = Matching(machine, semantics)
+        self._clock = clock
+        self._pasts: dict[str, Past] = {}
+
+    def time(self, ktime_ns: int) -> str:
+        """Spell a CLOCK_MONOTONIC time as the clock on the wall."""
+        return self._clock(ktime_ns + self.machine.realtime_offset_ns)
+
+    def past(self, address: str) -> Past:
+        """Return what a device's events tell."""
+        past = self._pasts.get(address)
+        if past is None:
+            past = past_of(self.machine.device_events.get(address, ()))
+            self._pasts[address] = past
+        return past
+
+    def matches(self, device: PciDevice) -> list[Candidate]:
+        """Return the drivers that match the device as its driver_override is."""
+        return self.matching.of(device).matching
+
+    def native(self, device: PciDevice) -> list[Candidate]:
+        """Return the drivers that driver_override alone keeps from the device."""
+        found = self.matching.without_override(device).matching
+        return [each for each in found if each.driver != device.driver_override]
+
+    def is_vfio(self, driver: str | None) -> bool:
+        """Tell whether a driver is vfio-pci or one of its variants.
+
+        No file says so: it is told by the name of the driver or of its module, such as
+        vfio-pci, mlx5_vfio_pci or nvgrace-gpu-vfio-pci.
+        """
+        if driver is None:
+            return False
+        registered = self.machine.drivers.get(driver)
+        module = (registered.module if registered else None) or ""
+        name, module = driver.replace("-", "_"), module.replace("-", "_")
+        return (
+            name == "vfio_pci"
+            or name.endswith("_vfio_pci")
+            or module.startswith("vfio")
+            or module.endswith("_vfio_pci")
+        )
+
+    def vfio_pf(self, device: PciDevice) -> PciDevice | None:
+        """Return the PF of a VF if a vfio driver owns it."""
+        physfn = self.machine.devices.get(device.physfn or "")
+        return physfn if physfn and self.is_vfio(physfn.driver) else None
+
+    def lost(self, driver: str) -> int:
+        """Return how many devices have no driver since this one went away."""
+        return self._lost[driver]
+
+    @cached_property
+    def _lost(self) -> Counter[str | None]:
+        return Counter(
+            self.past(device.address).driver
+            for device in self.machine.devices.values()
+            if device.driver is None
+        )
+
+
+def is_bridge(device: PciDevice) -> bool:
+    """Tell whether it is a PCI-to-PCI bridge, which works without a driver."""
+    return device.ids.class_ >> 8 == _BRIDGE
+
+
+def by(actor: Actor | None) -> str:
+    """Name who did it, for a sentence."""
+    if actor is None:
+        return "nobody that was seen"
+    who = f"comm={quoted(actor.task.comm)} pid={actor.task.tgid}"
+    return who if actor.uid is None else f"{who} uid={actor.uid}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a sentence, the first few of many."""
+    return few(map(quoted, names))
+
+
+def few(words: Iterable[str]) -> str:
+    """Return what is spelled already for a sentence, the first few of many."""
+    spelled = list(words)
+    more = [f"and {len(spelled) - LISTED} more"] if len(spelled) > LISTED else []
+    return ", ".join(spelled[:LISTED] + more)
+
+
+def drivers_of(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the candidates' names."""
+    return [each.driver for each in candidates]
+
+
+def shell(text: str) -> str:
+    """Return a word of a shell command; of what can't be printed, nothing is run."""
+    return quote(printable(text))
+
+
+def file_of(device: PciDevice, name: str) -> str:
+    """Return the path of a device's file, for a shell."""
+    return shell(f"/sys/bus/pci/devices/{device.address}/{name}")
+
+
+def clear_override(device: PciDevice) -> str:
+    """Return the command that clears driver_override."""
+    return f"echo > {file_of(device, 'driver_override')}"
+
+
+def unbind(device: PciDevice) -> str:
+    """Return the command that takes the device from its driver."""
+    return f"echo {shell(device.address)} > {file_of(device, 'driver/unbind')}"
