@@ -49,6 +49,7 @@ class PciDevice(NamedTuple):
     sriov_drivers_autoprobe: bool | None = None  # of a PF
     iommu_group: int | None = None
     boot_vga: bool | None = None  # None: no VGA device
+    iommu_group_before: int | None = None  # the first one seen, where it was another
 
 
 class Decision(NamedTuple):

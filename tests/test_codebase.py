@@ -77,6 +77,7 @@ TESTED_WITH = {
     "circumstances": "test_story",
     "drivers": "test_wire",
     "durations": "test_metrics",
+    "event_history": "test_tracking",
     "exchange": "test_server",
     "fields": "test_recording",
     "happenings": "test_story",
@@ -93,6 +94,7 @@ TESTED_WITH = {
     "remedy": "test_story",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests
     "text": "test_metrics",
+    "timeline": "test_tracking",
 }
 # What those tests name instead of the module, which they run as a whole.
 NAMED_AS = {
