@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from observer.candidates import Candidate, Matching
     from observer.machine import Event, Machine, PciDevice
 
-# A sentence: its words and, as numbers, the times in it (CLOCK_MONOTONIC, ns).
-Sentence = tuple[str | int, ...]
+Clock = Callable[[int], str]  # spells a Unix time given in ns: "14:02:11"
 
 
 class Surroundings(NamedTuple):
@@ -45,12 +45,7 @@ class Obstacle(NamedTuple):
     """Something that keeps a driver from the device, or that is worth knowing then."""
 
     gate: str  # a word of its own for programs: "not_registered"
-    text: Sentence
-
-
-def obstacle(gate: str, *parts: str | int) -> Obstacle:
-    """Make one of words and times."""
-    return Obstacle(gate, parts)
+    text: str  # one printable sentence
 
 
 class Case(NamedTuple):
@@ -61,6 +56,11 @@ class Case(NamedTuple):
     asked: str | None
     matching: Matching
     surroundings: Surroundings
+    clock: Clock
+
+    def time(self, ktime_ns: int) -> str:
+        """Spell a CLOCK_MONOTONIC time as the clock on the wall."""
+        return self.clock(ktime_ns + self.machine.realtime_offset_ns)
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -106,10 +106,17 @@ class Case(NamedTuple):
         return next((each for each in reversed(probes) if each.name == name), None)
 
 
-def vf_gate(case: Case) -> bool:
-    """Tell whether the device is a VF whose PF lets no driver near."""
+def kept_by_pf(case: Case) -> bool:
+    """Tell whether the device is a VF whose PF lets no driver near.
+
+    Linux kernel commit 2d2f4273cbe9: an override of any name lifts it.
+    """
     physfn = case.machine.devices.get(case.device.physfn or "")
-    return physfn is not None and physfn.sriov_drivers_autoprobe is False
+    return (
+        physfn is not None
+        and physfn.sriov_drivers_autoprobe is False
+        and case.device.driver_override is None
+    )
 
 
 DENYLISTED: Final = "refused by the driver's denylist (disable_denylist=1)"

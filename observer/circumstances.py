@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from observer.case import VFIO_PCI, Case, Obstacle, Sentence, obstacle
+from observer.case import VFIO_PCI, Case, Obstacle, kept_by_pf
+from observer.happenings import quoted
 from observer.model.explanation import spelled
 from observer.model.hex_fields import U32, Overflow, scan
 from observer.model.primitives import id_matches
@@ -25,49 +26,46 @@ def circumstances(case: Case) -> tuple[Obstacle, ...]:
 def _rivals(case: Case) -> Iterator[Obstacle]:
     """Say who of several candidates wins, and why."""
     names = [candidate.driver for candidate in case.candidates]
-    if len(names) < 2:  # noqa: PLR2004 - rivals
+    if len(names) < 2 or kept_by_pf(case):  # noqa: PLR2004 - rivals
         return
     declined = [
-        f"{printable(name)} declined (-{probe.errno or 'errno not known'})"
+        f"{quoted(name)} declined (-{probe.errno or 'errno not known'})"
         for name in names
         if (probe := case.last_probe(name)) is not None
         and probe.result is ProbeResult.REFUSED
     ]
     if declined:
         both = "both match" if len(names) == 2 else "all match"  # noqa: PLR2004
-        listed = ", ".join(map(printable, names))
+        listed = ", ".join(map(quoted, names))
         text = f"{len(names)} candidates ({listed}): {both}; {'; '.join(declined)}"
-        yield obstacle(
-            "declined",
-            text,
-        )
+        yield Obstacle("declined", text)
     elif case.machine.order_known:
-        yield obstacle("rivals", *_order(case, names))
+        yield Obstacle("rivals", _order(case, names))
 
 
-def _order(case: Case, names: list[str]) -> Iterator[str | int]:
-    yield f"{len(names)} candidates; winner by registration order: "
-    first = names[0]
-    for name in names:
-        registered_ns = case.machine.drivers[name].registered_ns
-        if name != first:
-            yield ", "
-        yield printable(name)
-        if registered_ns is None:
-            yield " (before observing)" if name == first else " after it"
-        else:
-            yield " at " if name == first else " registered at "
-            yield registered_ns
+def _order(case: Case, names: list[str]) -> str:
+    first, *others = (_registered(case, name) for name in names)
+    text = f"{len(names)} candidates; winner by registration order: {first}"
+    for other in others:
+        text += f", {other}"
     if case.device.driver in names[1:]:
-        yield f"; {printable(case.device.driver or '')} was bound otherwise"
+        text += f"; {quoted(case.device.driver or '')} was bound otherwise"
+    return text
+
+
+def _registered(case: Case, name: str) -> str:
+    registered_ns = case.machine.drivers[name].registered_ns
+    if registered_ns is None:
+        return f"{quoted(name)} (before observing)"
+    return f"{quoted(name)} registered at {case.time(registered_ns)}"
 
 
 def _built_in(case: Case) -> Iterator[Obstacle]:
     driver = case.machine.drivers.get(case.asked or "")
     if driver is not None and driver.module is None:
-        name = printable(driver.driver.name)
+        name = quoted(driver.driver.name)
         option = "ids" if name in (VFIO_PCI, "pci-stub") else "param"
-        yield obstacle(
+        yield Obstacle(
             "built_in",
             f"{name} is built into this kernel; modprobe.d options do not apply; "
             f"use {name}.{option}= on the command line",
@@ -80,30 +78,26 @@ def _held(case: Case) -> Iterator[Obstacle]:
     text = f"binding correct; {', '.join(map(printable, case.surroundings.holders))}"
     if case.device.boot_vga is not None:
         text += f"; boot_vga={int(case.device.boot_vga)}"
-    yield obstacle(
-        "resource_held",
-        text,
-    )
+    yield Obstacle("resource_held", text)
 
 
 def _dynid_there(case: Case) -> Iterator[Obstacle]:
     driver = case.machine.drivers.get(case.asked or "")
     if driver is None or not case.waits:
         return
-    name = printable(driver.driver.name)
+    name = quoted(driver.driver.name)
     for dynid in driver.dynids or ():
         if id_matches(dynid, case.device.ids):
-            yield obstacle(
+            yield Obstacle(
                 "dynid_there",
-                f"dynid {spelled(dynid)} is already on {name} (",
-                *_added(case, driver, dynid),
-                "); new_id is not idempotent; write the address to bind, or use "
-                "driver_override",
+                f"dynid {spelled(dynid)} is already on {name} "
+                f"({_added(case, driver, dynid)}); new_id is not idempotent; write the "
+                "address to bind, or use driver_override",
             )
             return
 
 
-def _added(case: Case, driver: PciDriver, dynid: Id) -> Sentence:
+def _added(case: Case, driver: PciDriver, dynid: Id) -> str:
     for event in reversed(case.machine.driver_events.get(driver.driver.name, ())):
         if (
             isinstance(event, Write)
@@ -112,10 +106,11 @@ def _added(case: Case, driver: PciDriver, dynid: Id) -> Sentence:
             and _id_of(event.text) == dynid
         ):
             who = printable(event.task.comm) or "(no name)"
-            return ("added ", event.ktime_ns, f" by {who}, pid {event.task.tgid}")
+            when = case.time(event.ktime_ns)
+            return f"added {when} by {who}, pid {event.task.tgid}"
     if case.machine.observed_since_ns is None:
-        return ("nobody watched when it was added",)
-    return ("added before observing, or by its module",)
+        return "nobody watched when it was added"
+    return "added before observing, or by its module"
 
 
 def _id_of(text: str) -> Id:

@@ -11,10 +11,9 @@ from observer.case import (
     Case,
     Obstacle,
     hopeless,
-    obstacle,
-    vf_gate,
+    kept_by_pf,
 )
-from observer.happenings import began_ns
+from observer.happenings import began_ns, quoted
 from observer.machine import Decision
 from observer.model import explain
 from observer.model.explanation import Rule
@@ -40,12 +39,12 @@ def _not_registered(case: Case) -> Iterator[Obstacle]:
     for name in case.wanted:
         if name in case.machine.drivers:
             continue
-        words = printable(name)
+        words = quoted(name)
         if name == case.device.driver_override:
             text = f"override names {words}, which is not registered"
         else:
             text = f"{words} is not registered"
-        yield obstacle("not_registered", text + _provider(case, name))
+        yield Obstacle("not_registered", text + _provider(case, name))
         yield from _unregistered(case, name)
 
 
@@ -64,7 +63,7 @@ def _provider(case: Case, name: str) -> str:
 def _kept_out(around: Surroundings, module: str) -> str:
     if module in around.blacklisted:
         where = printable(around.blacklisted[module])
-        return f"; {printable(module)} is blacklisted by {where}"
+        return f"; {quoted(module)} is blacklisted by {where}"
     return ""
 
 
@@ -81,11 +80,10 @@ def _unregistered(case: Case, name: str) -> Iterator[Obstacle]:
             _lost(case.machine, device, name, at)
             for device in case.machine.devices.values()
         )
-        yield obstacle(
+        yield Obstacle(
             "unregistered",
-            f"driver {printable(name)} unregistered at ",
-            at,
-            f"; {_count(devices, 'device')} lost their candidate",
+            f"driver {quoted(name)} unregistered at {case.time(at)}; "
+            f"{_count(devices, 'device')} lost their candidate",
         )
 
 
@@ -124,23 +122,20 @@ def _no_candidate(case: Case) -> Iterator[Obstacle]:
     ):
         return
     if around.would_load:
-        modules = ", ".join(map(printable, around.would_load))
+        modules = ", ".join(map(quoted, around.would_load))
         text = f"no registered driver matches; modules.alias would load {modules}"
         text += "".join(_kept_out(around, module) for module in around.would_load)
     else:
         text = "no registered driver matches, and nothing in modules.alias does"
     if around.override_only:
-        modules = ", ".join(map(printable, around.override_only))
+        modules = ", ".join(map(quoted, around.override_only))
         text += f"; with driver_override {modules} would take it"
-    yield obstacle(
-        "not_loaded",
-        text,
-    )
+    yield Obstacle("not_loaded", text)
 
 
 def _drivers_autoprobe(case: Case) -> Iterator[Obstacle]:
     if case.wanted and case.machine.drivers_autoprobe is False:
-        yield obstacle(
+        yield Obstacle(
             "drivers_autoprobe",
             "drivers_autoprobe of the bus is off: a driver that is registered is "
             "not tried; write the address to drivers_probe or bind",
@@ -161,12 +156,11 @@ def _binding_not_allowed(case: Case) -> Iterator[Obstacle]:
         for event in case.events
     ):
         return
-    yield obstacle(
+    yield Obstacle(
         "binding_not_allowed",
-        "the kernel was asked at ",
-        at,
-        " and no match followed: perhaps binding is not allowed (the device is not "
-        "added to its end, or disabled in the device tree)",
+        f"the kernel was asked at {case.time(at)} and no match followed: perhaps "
+        "binding is not allowed (the device is not added to its end, or is disabled in "
+        "the device tree)",
     )
 
 
@@ -182,14 +176,11 @@ def _override_only(case: Case) -> Iterator[Obstacle]:
     if told.rule is Rule.OVERRIDE_ONLY_WITHOUT_OVERRIDE:
         only = len(driver.driver.id_table or ()) == 1
         which = "only static id" if only else "only static id that fits"
-        era = (
-            " (rule of 5.15 and later)"
-            if case.matching.semantics == "linux-5.15"
-            else ""
-        )
-        yield obstacle(
+        merged = case.matching.semantics == "linux-5.15"
+        era = " (rule of 5.15 and later)" if merged else ""
+        yield Obstacle(
             "override_only",
-            f"{printable(driver.driver.name)}'s {which} is override_only and no "
+            f"{quoted(driver.driver.name)}'s {which} is override_only and no "
             f"override is set: no match{era}",
         )
 
@@ -201,24 +192,21 @@ def _another_driver(case: Case) -> Iterator[Obstacle]:
     if asked is None or not case.waits:
         return
     if not case.matches(asked, None):
-        needs = f"needs override {printable(asked)}" if override != asked else None
+        needs = f"needs override {quoted(asked)}" if override != asked else None
     else:
         needs = "driver_override must go" if override not in (None, asked) else None
     if bound is not None:
-        needs = f"current driver {printable(bound)}; {needs or 'must be unbound first'}"
+        needs = f"current driver {quoted(bound)}; {needs or 'must be unbound first'}"
     if needs is not None:
-        yield obstacle(
-            "bound" if bound is not None else "no_match",
-            needs,
-        )
+        yield Obstacle("bound" if bound is not None else "no_match", needs)
 
 
 # What keeps a match from becoming a binding.
 
 
 def _sriov_drivers_autoprobe(case: Case) -> Iterator[Obstacle]:
-    if case.wanted and vf_gate(case) and case.device.driver_override is None:
-        yield obstacle(
+    if case.wanted and kept_by_pf(case):
+        yield Obstacle(
             "sriov_drivers_autoprobe",
             f"sriov_drivers_autoprobe of the PF {case.device.physfn} is off and no "
             "override is set: match ok, probe=-ENODEV without asking the driver",
@@ -232,11 +220,8 @@ def _deferred(case: Case) -> Iterator[Obstacle]:
     seen = bool(probes) and probes[-1].result is ProbeResult.DEFERRED
     reason = case.surroundings.deferred
     if seen or reason is not None:
-        by = f" (probe by {printable(probes[-1].name)})" if seen else ""
-        yield obstacle(
-            "deferred",
-            f"deferred: {_waiting(reason)}{by}",
-        )
+        by = f" (probe by {quoted(probes[-1].name)})" if seen else ""
+        yield Obstacle("deferred", f"deferred: {_waiting(reason)}{by}")
 
 
 def _waiting(reason: str | None) -> str:
@@ -247,7 +232,7 @@ def _waiting(reason: str | None) -> str:
 
 
 def _refused(case: Case) -> Iterator[Obstacle]:
-    for name in case.wanted:
+    for name in () if kept_by_pf(case) else case.wanted:
         probe = case.last_probe(name)
         seen = probe is not None and probe.result in _NOT_BOUND
         errno = probe.errno if probe is not None and seen else None
@@ -257,21 +242,18 @@ def _refused(case: Case) -> Iterator[Obstacle]:
             if reason is None:
                 reason = _usual_reason(case, name, errno)
         elif reason is not None:
-            text = f"{printable(name)} would not take it: {reason}"
-            yield obstacle("refused", text)
+            text = f"{quoted(name)} would not take it: {reason}"
+            yield Obstacle("refused", text)
             continue
         else:
             continue
         if reason == DENYLISTED:
             text = f"matched; {reason}"
         elif errno == "ENODEV" and reason is None:
-            text = f"match ok; {printable(name)} declined (-ENODEV)"
+            text = f"match ok; {quoted(name)} declined (-ENODEV)"
         else:
             text = f"match ok, {words}; {reason or 'see the kernel log for its reason'}"
-        yield obstacle(
-            "refused",
-            text,
-        )
+        yield Obstacle("refused", text)
 
 
 _NOT_BOUND: Final = (ProbeResult.REFUSED, ProbeResult.BUSY, ProbeResult.GONE)

@@ -11,7 +11,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from observer.candidates import Matching, matches
-from observer.case import DENYLISTED, Case, hopeless, vf_gate
+from observer.case import DENYLISTED, Case, hopeless, kept_by_pf
 from observer.model import expect
 from observer.record import Driver, Inputs, ProbeResult
 
@@ -39,11 +39,11 @@ def _this(case: Case, name: str) -> list[str]:
     driver, override = case.machine.drivers.get(name), case.device.driver_override
     if driver is None:
         return _load_and_bind(case, name)
-    if vf_gate(case) and override is None:
+    if kept_by_pf(case):
         return _with_override(case, name)
     if case.matches(name, override):
         return [*_unbind(case), *_bind(case, name)]
-    if override is not None and case.matches(name, None) and not vf_gate(case):
+    if case.matches(name, None) and not kept_by_pf(_cleared(case)):
         return [_clear(case), *_unbind(case), *_bind(case, name)]
     return _with_override(case, name)
 
@@ -54,13 +54,11 @@ def _any(case: Case) -> list[str]:
     if override is None:
         return _native(case)
     natives = [name for name in _matching(case, None) if name != override]
+    if natives:
+        return [_clear(case), *_native(_cleared(case))]
     if override not in case.machine.drivers:
         module = _loadable(case, override)
-        if module is not None:
-            return _load(case, module)
-        return [_clear(case), _probe(case)] if natives else []
-    if natives:
-        return [_clear(case), _probe(case)]
+        return _load(case, module) if module is not None else []
     if hopeless(case, override) or _was_refused(case, [override]):
         return []
     return [_probe(case)] if case.matches(override, override) else []
@@ -77,10 +75,14 @@ def _native(case: Case) -> list[str]:
             if module not in case.surroundings.builtin
         ]
         return _load(case, loadable[0]) if loadable else []
-    if vf_gate(case):
+    if kept_by_pf(case):
         switch = f"{_device(case.device.physfn or '')}/sriov_drivers_autoprobe"
         return [f"echo 1 > {switch}", _probe(case)]
     return [] if _was_refused(case, names) else [_probe(case)]
+
+
+def _cleared(case: Case) -> Case:
+    return case._replace(device=case.device._replace(driver_override=None))
 
 
 def _matching(case: Case, driver_override: str | None) -> list[str]:
@@ -104,7 +106,7 @@ def _load_and_bind(case: Case, name: str) -> list[str]:
     listed = module in case.surroundings.would_load
     override = case.device.driver_override
     if case.device.driver is None and (
-        override == name or (override is None and listed and not vf_gate(case))
+        override == name or (override is None and listed and not kept_by_pf(case))
     ):
         return _load(case, module)
     inputs = Inputs(case.device.ids, Driver(0, name, None), driver_override=name)

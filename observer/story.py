@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.audit import audit
 from observer.candidates import Matching, inputs_of
-from observer.case import Case, Obstacle, Sentence, Surroundings
+from observer.case import Case, Clock, Obstacle, Surroundings
 from observer.circumstances import circumstances
-from observer.happenings import Happenings, happenings
+from observer.happenings import LIMIT, Happenings, happenings, quoted
 from observer.machine import Origin
 from observer.model import explain
 from observer.obstacles import obstacles
@@ -18,14 +18,17 @@ from observer.remedy import remedy
 from observer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from observer.findings import Finding
     from observer.machine import Machine, PciDevice
 
-    Clock = Callable[[int], str]  # spells a Unix time given in ns: "14:02:11"
-
 NOTHING_AROUND: Final = Surroundings()
+
+
+def unix_time(unix_ns: int) -> str:
+    """Spell a time as date(1) takes it: @1700000000."""
+    return f"@{unix_ns // 1_000_000_000}"
 
 
 class StoryError(ValueError):
@@ -61,7 +64,7 @@ class Story(NamedTuple):
     events: Happenings
     findings: tuple[Finding, ...]
     command: str | None  # that would change it
-    unknown: tuple[Sentence, ...]
+    unknown: tuple[str, ...]  # a sentence each
     realtime_offset_ns: int  # Unix time minus CLOCK_MONOTONIC
 
 
@@ -72,14 +75,17 @@ def story(
     driver: str | None = None,
     semantics: str | None = None,
     surroundings: Surroundings = NOTHING_AROUND,
+    clock: Clock = unix_time,
 ) -> Story:
     """Tell why the device is bound as it is, or why not to `driver`.
 
-    `semantics` judges instead of the kernel's own. Raises StoryError when `address` is
+    `semantics` judges instead of the kernel's own; `clock` spells the times within
+    sentences. Raises StoryError when `address` is
     none or no device has it, and KeyError when there is no such semantics.
     """
     device = find(machine, address)
-    case = Case(machine, device, driver, Matching(machine, semantics), surroundings)
+    matching = Matching(machine, semantics)
+    case = Case(machine, device, driver, matching, surroundings, clock)
     gates = (*obstacles(case), *circumstances(case))
     return Story(
         device.address,
@@ -128,12 +134,8 @@ def normalised(address: str) -> str:
     return f"{domain or '0000'}:{bus}:{device}.{function}"
 
 
-def as_object(story: Story, clock: Clock) -> dict[str, object]:
-    """Return the story for a program: all that the text says, as fields.
-
-    Times are Unix times in seconds; those within sentences are spelled by `clock`.
-    """
-    told = _Teller(story.realtime_offset_ns, clock)
+def as_object(story: Story) -> dict[str, object]:
+    """Return the story for a program: all that the text says, as fields."""
     return {
         "address": story.address,
         "headline": story.headline,
@@ -141,14 +143,11 @@ def as_object(story: Story, clock: Clock) -> dict[str, object]:
         "driver": story.asked,
         "semantics": story.semantics,
         "kernel_semantics": story.kernel_semantics,
-        "candidates": [told.candidate(each) for each in story.candidates],
-        "gates": [
-            {"gate": gate.gate, "text": told.sentence(gate.text)}
-            for gate in story.gates
-        ],
+        "candidates": [_candidate_object(story, each) for each in story.candidates],
+        "gates": [gate._asdict() for gate in story.gates],
         "events": [
             {
-                "time": told.unix(event.ktime_ns),
+                "unix_ns": _unix_ns(story, event.ktime_ns),
                 "actor": event.actor,
                 "text": event.text,
             }
@@ -160,64 +159,49 @@ def as_object(story: Story, clock: Clock) -> dict[str, object]:
                 "finding": finding.finding,
                 "kind": finding.kind,
                 "text": finding.text,
-                "since": told.unix(finding.since_ns),
+                "since_unix_ns": _unix_ns(story, finding.since_ns),
             }
             for finding in story.findings
         ],
         "command": story.command,
-        "unknown": [told.sentence(each) for each in story.unknown],
+        "unknown": list(story.unknown),
     }
 
 
-def as_text(story: Story, clock: Clock) -> Iterator[str]:
-    """Yield the story line by line, printable; `clock` spells a Unix time in ns."""
-    told = _Teller(story.realtime_offset_ns, clock)
+def _candidate_object(story: Story, candidate: Candidate) -> dict[str, object]:
+    fields = candidate._asdict()
+    registered_ns = fields.pop("registered_ns")
+    return fields | {"registered_unix_ns": _unix_ns(story, registered_ns)}
+
+
+def _unix_ns(story: Story, ktime_ns: int | None) -> int | None:
+    return None if ktime_ns is None else ktime_ns + story.realtime_offset_ns
+
+
+def as_text(story: Story, clock: Clock = unix_time) -> Iterator[str]:
+    """Yield the story line by line, printable; `clock` spells Unix times."""
     yield story.headline
     if story.semantics != story.kernel_semantics:
         yield f"  judged by {story.semantics}; the kernel's is {story.kernel_semantics}"
     for candidate in story.candidates:
         yield f"  {_verdict(candidate)}"
     for gate in story.gates:
-        yield f"  {told.sentence(gate.text)}"
+        yield f"  {gate.text}"
     if story.events.shown:
         earlier = (
             f", {story.events.earlier} before them" if story.events.earlier else ""
         )
         yield f"  seen{earlier}:"
     for event in story.events.shown:
-        yield f"    {told.time(event.ktime_ns)} {event.text}"
+        yield f"    {clock(event.ktime_ns + story.realtime_offset_ns)} {event.text}"
     for finding in story.findings:
-        since_ns = finding.since_ns
-        since = "" if since_ns is None else f" (since {told.time(since_ns)})"
-        yield f"  {finding.finding}: {finding.text}{since}"
+        yield f"  {finding.finding}: {finding.text}"
     if story.command is not None:
-        aim = story.asked and f"bind it to {printable(story.asked)}"
+        aim = story.asked and f"bind it to {quoted(story.asked)}"
         yield f"  to {aim or 'give it a driver'}:"
         yield f"    {story.command}"
     for each in story.unknown:
-        yield f"  unknown: {told.sentence(each)}"
-
-
-class _Teller(NamedTuple):
-    """Spells times."""
-
-    offset_ns: int
-    clock: Clock
-
-    def time(self, ktime_ns: int) -> str:
-        return self.clock(ktime_ns + self.offset_ns)
-
-    def unix(self, ktime_ns: int | None) -> float | None:
-        return None if ktime_ns is None else (ktime_ns + self.offset_ns) / 1e9
-
-    def candidate(self, candidate: Candidate) -> dict[str, object]:
-        fields = candidate._asdict()
-        return fields | {"registered": self.unix(fields.pop("registered_ns"))}
-
-    def sentence(self, sentence: Sentence) -> str:
-        return "".join(
-            part if isinstance(part, str) else self.time(part) for part in sentence
-        )
+        yield f"  unknown: {each}"
 
 
 def _nearest(machine: Machine, address: str) -> list[str]:
@@ -234,7 +218,7 @@ def _headline(device: PciDevice, asked: str | None, gates: tuple[Obstacle, ...])
     ids = device.ids
     named = f"{ids.vendor:04x}:{ids.device:04x}, class {ids.class_:06x}"
     if device.driver is not None:
-        state = f"is bound to {printable(device.driver)}"
+        state = f"is bound to {quoted(device.driver)}"
         wanted = ", not "
     elif any(gate.gate == "deferred" for gate in gates):
         state = "has no driver yet: its probe is deferred"
@@ -243,7 +227,7 @@ def _headline(device: PciDevice, asked: str | None, gates: tuple[Obstacle, ...])
         state = "has no driver"
         wanted = "; not bound to "
     if asked is not None and asked != device.driver:
-        state += wanted + printable(asked)
+        state += wanted + quoted(asked)
     return f"{device.address} ({named}) {state}"
 
 
@@ -292,7 +276,7 @@ def _candidate(case: Case, name: str) -> Candidate:
 
 
 def _verdict(candidate: Candidate) -> str:
-    name = printable(candidate.driver)
+    name = quoted(candidate.driver)
     if candidate.matches:
         return f"{name} matches: {candidate.why}"
     if candidate.matches is None:
@@ -310,17 +294,15 @@ def _findings(machine: Machine, device: PciDevice) -> tuple[Finding, ...]:
 _AN_ADDRESS: Final = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b")
 
 
-def _unknown(case: Case) -> Iterator[Sentence]:
-    for gap in case.machine.gaps:
+def _unknown(case: Case) -> Iterator[str]:
+    for gap in (*case.machine.gaps, *case.surroundings.unknown):
         addresses = _AN_ADDRESS.findall(gap)
         if not addresses or case.device.address in addresses:
-            yield (printable(gap),)
-    for sentence in case.surroundings.unknown:
-        yield (printable(sentence),)
+            yield printable(gap)
     if len(case.candidates) > 1 and not case.machine.order_known:
-        yield ("in which order the drivers were registered",)
+        yield "in which order the drivers were registered"
     since_ns = case.machine.observed_since_ns
     if since_ns is None:
-        yield ("no daemon: only the present is known",)
+        yield "no daemon: only the present is known"
     else:
-        yield ("nothing was observed before ", since_ns, "; what was then is not known")
+        yield f"what was before {case.time(since_ns)}, when observing began"
