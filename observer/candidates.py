@@ -20,6 +20,8 @@ from observer.record import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from observer.machine import Machine, PciDevice, PciDriver
     from observer.record import Verdict
 
@@ -75,7 +77,7 @@ class Matching:
             inputs = inputs_of(driver, ids, driver_override)
             verdict = expect(self.semantics, inputs)
             if isinstance(verdict, Indeterminate):
-                surely = _matches_whatever(self.semantics, inputs)
+                surely = _matches_whatever(self.semantics, inputs, verdict)
                 reason = _doubt(self.semantics, driver.origin, inputs, verdict, surely)
             elif matches(verdict):
                 surely = True
@@ -122,31 +124,26 @@ def matches(verdict: Verdict) -> bool:
     return isinstance(verdict, Outcome) and verdict.match not in _NO_MATCH
 
 
-def _matches_whatever(semantics: str, inputs: Inputs) -> bool:
+def _matches_whatever(semantics: str, inputs: Inputs, verdict: Verdict) -> bool:
     """Tell whether it is a match whatever the unknown parts hold."""
-    verdict = expect(semantics, inputs)
     if not isinstance(verdict, Indeterminate):
         return matches(verdict)
-    if verdict.reason is Reason.DYNIDS_TRUNCATED:
-        return all(
-            _matches_whatever(
-                semantics,
-                inputs._replace(dynids=inputs.dynids + more, dynids_complete=True),
-            )
-            for more in _MORE_DYNIDS
-        )
-    # No hit of the known part of the table decided, or there would be a verdict.
     return all(
-        _matches_whatever(
-            semantics,
-            inputs._replace(
-                driver=inputs.driver._replace(
-                    id_table=table, table_state=TableState.COMPLETE
-                )
-            ),
-        )
-        for table in _MORE_ENTRIES
+        _matches_whatever(semantics, more, expect(semantics, more))
+        for more in _completed(inputs, verdict.reason)
     )
+
+
+def _completed(inputs: Inputs, reason: Reason) -> Iterator[Inputs]:
+    """Yield the inputs with each of what may matter in the part that is unknown."""
+    if reason is Reason.DYNIDS_TRUNCATED:
+        for dynids in _MORE_DYNIDS:
+            yield inputs._replace(dynids=inputs.dynids + dynids, dynids_complete=True)
+        return
+    # No hit of the known part of the table decided, or there would be a verdict.
+    for table in _MORE_ENTRIES:
+        driver = inputs.driver._replace(id_table=table, table_state=TableState.COMPLETE)
+        yield inputs._replace(driver=driver)
 
 
 def _doubt(

@@ -239,6 +239,16 @@ def test_unbound_without_a_write() -> None:
     assert "last driver unknown; unbound by nobody that was seen" in finding.text
 
 
+def test_unbound_and_not_seen() -> None:
+    """A bind was seen and the unbind was not: since when is unknown, not the rest."""
+    (finding,) = found(device(), events=(probe(2, "e1000"),))
+    assert finding.text == (
+        f"{ADDRESS} orphaned; last driver e1000; unbound by nobody that was seen; "
+        "candidates: e1000"
+    )
+    assert finding.since_ns is None
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_unbound_and_bind_failed(late: bool) -> None:  # noqa: FBT001
     """Unbound and then refused, also when the uevent of the unbind comes last."""
@@ -260,7 +270,7 @@ def test_bind_without_match() -> None:
     """A bind write that failed before any probe: the driver does not match."""
     events = (*UNBOUND, write(9, StoreFile.BIND, driver="vfio-pci", errno="ENODEV"))
     (finding,) = found(device(iommu_group=1), events=events)
-    assert "then the bind to vfio-pci: no match, bind=-ENODEV; " in finding.text
+    assert "then the bind to vfio-pci: bind=-ENODEV; " in finding.text
 
 
 def test_bind_of_a_bound_device() -> None:
@@ -294,6 +304,12 @@ def test_deferred() -> None:
     assert "deferred: e1000 matches and waits for a supplier" in finding.text
     assert "unbound" not in finding.text
     assert [] == found(device(bound="e1000"), events=(*events, probe(3, "e1000")))
+
+
+def test_deferred_by_a_driver_that_does_not_match_any_more() -> None:
+    """A deferral of a driver that can't get the device now is no reason to wait."""
+    events = (probe(2, "vfio-pci", ProbeResult.DEFERRED, "EPROBE_DEFER"),)
+    assert {Kind.PROBE_REFUSED} == kinds(device(), events=events)
 
 
 def test_deferred_bind_write() -> None:

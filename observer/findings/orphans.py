@@ -24,16 +24,15 @@ def orphan(picture: Picture, device: PciDevice) -> Finding | None:
     matching = [each for each in picture.matches(device) if each.certain]
     past = picture.past(device.address)
     failures = sorted(past.failures.values(), key=lambda failure: failure.ktime_ns)
-    deferred = [failure for failure in failures if failure.deferred]
+    names = drivers_of(matching)
+    deferred = [each for each in failures if each.deferred and each.driver in names]
     if past.driver and past.driver not in picture.machine.drivers and not failures:
-        return _candidate_gone(picture, device, past.driver, drivers_of(matching))
+        return _candidate_gone(picture, device, past.driver, names)
     if not matching:
         return None
     if deferred:
         return _deferred(picture, device, deferred[-1])
-    return _orphan(
-        picture, device, drivers_of(matching), failures[-1] if failures else None
-    )
+    return _orphan(picture, device, names, failures[-1] if failures else None)
 
 
 def _orphan(
@@ -43,11 +42,11 @@ def _orphan(
     address = printable(device.address)
     actor = past.unbinder
     since_ns = past.unbound_ns
-    if since_ns is not None:
+    if past.driver is not None or since_ns is not None:
         kind = Kind.UNBOUND
         last = quoted(past.driver) if past.driver else "unknown"
-        text = f"{address} orphaned since {picture.time(since_ns)}; last driver {last}"
-        text += f"; unbound by {by(actor)}"
+        since = "" if since_ns is None else f" since {picture.time(since_ns)}"
+        text = f"{address} orphaned{since}; last driver {last}; unbound by {by(actor)}"
         if failure is not None:
             kind = Kind.UNBOUND_AND_BIND_FAILED
             text += f"; then the bind to {_failed(picture, device, failure)}"
@@ -80,8 +79,7 @@ def _orphan(
 def _failed(picture: Picture, device: PciDevice, failure: Failure) -> str:
     """Tell which driver failed and how: "vfio-pci: match ok, probe=-EINVAL"."""
     errno = f"-{failure.errno}" if failure.errno else "failed, errno unknown"
-    matches = failure.driver in drivers_of(picture.matches(device))
-    told = f"match ok, probe={errno}" if matches else f"no match, bind={errno}"
+    told = f"match ok, probe={errno}" if failure.probed else f"bind={errno}"
     if picture.is_vfio(failure.driver) and device.iommu_group is None:
         told += "; no IOMMU group"
     return f"{quoted(failure.driver)}: {told}"

@@ -25,6 +25,7 @@ class Failure(NamedTuple):
     driver: str
     since_ns: int  # CLOCK_MONOTONIC of the first of several in a row
     ktime_ns: int
+    probed: bool  # False: a bind write failed, and no probe of it was seen
     deferred: bool
     errno: str | None  # None: this kernel does not tell
     actor: Actor
@@ -63,7 +64,8 @@ def _after_probe(past: Past, probe: Probe) -> Past:
         return past
     deferred = probe.result is ProbeResult.DEFERRED
     now = probe.ktime_ns
-    return _failed(past, Failure(probe.name, now, now, deferred, probe.errno, actor))
+    failure = Failure(probe.name, now, now, True, deferred, probe.errno, actor)
+    return _failed(past, failure)
 
 
 def _after_write(past: Past, write: Write) -> Past:
@@ -97,7 +99,8 @@ def _bind_failed(past: Past, write: Write, driver: str, actor: Actor) -> Past:
         return past._replace(failures={**past.failures, driver: told})
     deferred = write.errno == "EAGAIN"
     now = write.ktime_ns
-    return _failed(past, Failure(driver, now, now, deferred, write.errno, actor))
+    failure = Failure(driver, now, now, False, deferred, write.errno, actor)
+    return _failed(past, failure)
 
 
 def _after_uevent(past: Past, uevent: Uevent) -> Past:
