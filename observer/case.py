@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from observer.candidates import Candidate, Matching
+    from observer.findings import Clock
     from observer.machine import Event, Machine, PciDevice
-
-Clock = Callable[[int], str]  # spells a Unix time given in ns: "14:02:11"
 
 
 class Surroundings(NamedTuple):

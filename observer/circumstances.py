@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from observer.case import VFIO_PCI, Case, Obstacle, kept_by_pf
-from observer.happenings import quoted
 from observer.model.explanation import spelled
 from observer.model.hex_fields import U32, Overflow, scan
 from observer.model.primitives import id_matches
 from observer.record import Id, ProbeResult, StoreFile, Write
-from observer.text import printable
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from observer.machine import Decision
 from observer.record import Action, Probe, ProbeResult, StoreFile, Uevent, Write
-from observer.text import printable
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,12 +54,6 @@ def named(task: Task, uid: int | None = None) -> str:
     """Name a process."""
     user = "" if uid is None else f", uid {uid}"
     return f"{printable(task.comm) or '(no name)'} (pid {task.tgid}{user})"
-
-
-def quoted(text: str) -> str:
-    """Put what is no plain word into quotes, printable in any case."""
-    plain = re.fullmatch(r"[\w.:+/-]+", text, re.ASCII)
-    return text if plain else f"'{printable(text)}'"
 
 
 def _telling(events: list[Event]) -> Iterator[Event]:

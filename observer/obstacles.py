@@ -13,12 +13,12 @@ from observer.case import (
     hopeless,
     kept_by_pf,
 )
-from observer.happenings import began_ns, quoted
+from observer.happenings import began_ns
 from observer.machine import Decision
 from observer.model import explain
 from observer.model.explanation import Rule
 from observer.record import Action, Probe, ProbeResult, StoreFile, Uevent, Write
-from observer.text import printable
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

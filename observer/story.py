@@ -7,28 +7,25 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.audit import audit
 from observer.candidates import Matching, inputs_of
-from observer.case import Case, Clock, Obstacle, Surroundings
+from observer.case import Case, Obstacle, Surroundings
 from observer.circumstances import circumstances
-from observer.happenings import LIMIT, Happenings, happenings, quoted
+from observer.findings.picture import unix_time
+from observer.happenings import Happenings, happenings
 from observer.machine import Origin
 from observer.model import explain
 from observer.obstacles import obstacles
 from observer.record import Indeterminate, ProbeResult, Source
 from observer.remedy import remedy
-from observer.text import printable
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from observer.findings import Finding
+    from observer.findings import Clock, Finding, Note
     from observer.machine import Machine, PciDevice
 
 NOTHING_AROUND: Final = Surroundings()
-
-
-def unix_time(unix_ns: int) -> str:
-    """Spell a time as date(1) takes it: @1700000000."""
-    return f"@{unix_ns // 1_000_000_000}"
+_TOLD: Final = ("sriov_drivers_autoprobe",)  # notes of the audit that are gates here
 
 
 class StoryError(ValueError):
@@ -63,6 +60,7 @@ class Story(NamedTuple):
     gates: tuple[Obstacle, ...]
     events: Happenings
     findings: tuple[Finding, ...]
+    notes: tuple[Note, ...]
     command: str | None  # that would change it
     unknown: tuple[str, ...]  # a sentence each
     realtime_offset_ns: int  # Unix time minus CLOCK_MONOTONIC
@@ -86,6 +84,11 @@ def story(
     device = find(machine, address)
     matching = Matching(machine, semantics)
     case = Case(machine, device, driver, matching, surroundings, clock)
+    audited = next(
+        each
+        for each in audit(machine, semantics, clock).devices
+        if each.device is device
+    )
     gates = (*obstacles(case), *circumstances(case))
     return Story(
         device.address,
@@ -97,7 +100,8 @@ def story(
         tuple(_candidates(case)),
         gates,
         happenings(machine, device.address, driver),
-        _findings(machine, device),
+        audited.findings,
+        tuple(note for note in audited.notes if note.kind not in _TOLD),
         remedy(case),
         tuple(_unknown(case)),
         machine.realtime_offset_ns,
@@ -163,6 +167,7 @@ def as_object(story: Story) -> dict[str, object]:
             }
             for finding in story.findings
         ],
+        "notes": [note._asdict() for note in story.notes],
         "command": story.command,
         "unknown": list(story.unknown),
     }
@@ -188,14 +193,14 @@ def as_text(story: Story, clock: Clock = unix_time) -> Iterator[str]:
     for gate in story.gates:
         yield f"  {gate.text}"
     if story.events.shown:
-        earlier = (
-            f", {story.events.earlier} before them" if story.events.earlier else ""
-        )
-        yield f"  seen{earlier}:"
+        earlier = story.events.earlier
+        yield f"  seen, after {earlier} not shown:" if earlier else "  seen:"
     for event in story.events.shown:
         yield f"    {clock(event.ktime_ns + story.realtime_offset_ns)} {event.text}"
     for finding in story.findings:
         yield f"  {finding.finding}: {finding.text}"
+    for note in story.notes:
+        yield f"  {note.text}"
     if story.command is not None:
         aim = story.asked and f"bind it to {quoted(story.asked)}"
         yield f"  to {aim or 'give it a driver'}:"
@@ -282,13 +287,6 @@ def _verdict(candidate: Candidate) -> str:
     if candidate.matches is None:
         return f"{name} may match: {candidate.why}"
     return f"{name} does not match: {candidate.why} To match: {candidate.opposite}."
-
-
-def _findings(machine: Machine, device: PciDevice) -> tuple[Finding, ...]:
-    for audited in audit(machine).devices:
-        if audited.device.address == device.address:
-            return audited.findings
-    return ()
 
 
 _AN_ADDRESS: Final = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b")

@@ -527,6 +527,7 @@ def test_26_driver_per_device_as_data() -> None:
         "events": [],
         "earlier_events": 0,
         "findings": [],
+        "notes": [],
         "command": None,
         "unknown": ["what was before T1, when observing began"],
     }
