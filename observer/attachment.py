@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from observer.layout import Layout
+from observer.registered import NOT_TAKEN, Inventory, from_object
 from observer.ring import CounterMap, Ring
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Attachment(NamedTuple):
     ring: Ring
     counters: CounterMap
     links: list[int]
+    inventory: Inventory = NOT_TAKEN  # of the drivers, once the hooks were attached
 
     def detach(self) -> None:
         """Take all hooks away; what is in the ring can still be read.
@@ -93,7 +95,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
-    events, counters, *links = descriptors
+    events, counters, drivers, *links = descriptors
     attachment = Attachment(
         layout=Layout.from_dict(message["layout"]),
         method=message["method"],
@@ -101,7 +103,15 @@ def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
         ring=Ring(events, message["ring_bytes"]),
         counters=CounterMap(counters),
         links=links,
+        inventory=_read_inventory(drivers),
     )
     # Both are mapped; the ring's descriptor stays open for its wake-ups.
     os.close(counters)
     return attachment
+
+
+def _read_inventory(descriptor: int) -> Inventory:
+    """Read the loader's inventory, and close the file."""
+    with open(descriptor, "rb") as file:
+        file.seek(0)
+        return from_object(json.load(file))

@@ -179,7 +179,7 @@ class _Bus:
         if missing := len(after) - len(drivers):
             gaps.append(
                 f"{missing} of {len(after)} registered PCI drivers could not be read "
-                "in kernel memory, or came meanwhile"
+                "in kernel memory, or came meanwhile."
             )
         return Registered(tuple(drivers), tuple(gaps))
 
@@ -256,14 +256,14 @@ class _Bus:
         dynids = yield from self._dynids(driver)
         gaps = []
         if state is TableState.UNREADABLE:
-            gaps.append(f"the id_table of {printable(name)} could not be read whole")
+            gaps.append(f"The id_table of {printable(name)} could not be read whole.")
         if state is TableState.TRUNCATED:
             gaps.append(
-                f"the id_table of {printable(name)} is longer than {TABLE_ENTRIES} "
-                "entries"
+                f"The id_table of {printable(name)} is longer than {TABLE_ENTRIES} "
+                "entries; the others are unknown."
             )
         if dynids is None:
-            gaps.append(f"the dynids of {printable(name)} could not be read")
+            gaps.append(f"The dynids of {printable(name)} could not be read.")
         known = Driver(0, name, table, state, bool(driver.probe))
         return PciDriver(known, Origin.KERNEL_MEMORY, dynids, module), gaps
 

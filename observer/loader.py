@@ -15,10 +15,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from observer import bpf, compiler, hooks, kernel
+from observer import bpf, bus, compiler, hooks, inventory, kernel
 from observer.hooks import METHODS
 from observer.layout import Layout, LayoutError, layout_of
 from observer.program import Program, put_in_maps
+from observer.registered import NOT_TAKEN, Inventory, as_object
+from observer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -173,10 +175,11 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
     btf = kernel.read_btf()
     layout = layout_of(btf)
     method = choose_method(btf, options.attach)
+    symbols = kernel.symbol_addresses(("pci_device_id_any", *bus.SYMBOLS))
     constants = hooks.constants(
         layout,
         method=method,
-        pci_device_id_any=kernel.symbol_address("pci_device_id_any"),
+        pci_device_id_any=symbols.get("pci_device_id_any", 0),
         ring_bytes=options.ring_bytes,
         table_chunks=options.table_chunks,
     )
@@ -189,7 +192,25 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
         "ring_bytes": options.ring_bytes,
     }
     maps = attached.maps
-    return message, [maps["events"], maps["counters"], *attached.links]
+    # After the hooks, so that no driver and no dynid falls between.
+    drivers = _in_memory(_inventory(btf, symbols))
+    return message, [maps["events"], maps["counters"], drivers, *attached.links]
+
+
+def _inventory(btf: Btf, symbols: dict[str, int]) -> Inventory:
+    try:
+        return inventory.take(btf, symbols)
+    except Exception as e:  # noqa: BLE001 - whatever it is, the hooks matter more
+        why = printable(f"{type(e).__name__}: {e}")
+        return Inventory((), order_known=False, gaps=(f"{NOT_TAKEN.gaps[0]} {why}.",))
+
+
+def _in_memory(taken: Inventory) -> int:
+    """Write an inventory to a file in memory, for a message has not the room."""
+    descriptor = os.memfd_create("inventory")
+    with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+        json.dump(as_object(taken), file)
+    return descriptor
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,10 +15,18 @@ import pytest
 from shapes import layouts
 
 from observer.attachment import LOADER, AttachError, Attachment, attach
+from observer.machine import Origin, PciDriver
+from observer.record import Driver, Id
+from observer.registered import Inventory, as_object
 from observer.ring import Counters
 
 LAYOUT = layouts()["D"]
 HOOKS = {"pci_match_device": "", "driver_probe_device": "no such function"}
+INVENTORY = Inventory(
+    (PciDriver(Driver(0, "e1000", (Id(1, 2),)), Origin.KERNEL_MEMORY, (), "e1000"),),
+    order_known=True,
+    gaps=("One.",),
+)
 PRELUDE = """
 import array, json, os, signal, socket, sys
 channel = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
@@ -38,7 +46,9 @@ from observer.program import Map
 events = bpf.create_map(Map("events", 27, 0, 0, 4096, 0))
 counters = bpf.create_map(Map("counters", 2, 4, 8, 16, 1 << 10))
 links = [os.memfd_create("link 1"), os.memfd_create("link 2")]
-send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, *links])
+drivers = os.memfd_create("inventory")
+os.write(drivers, {json.dumps(as_object(INVENTORY)).encode()!r})
+send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, drivers, *links])
 """
 
 
@@ -112,6 +122,12 @@ def test_attached(attachment: Attachment) -> None:
     """What the loader said of the kernel and its hooks is kept."""
     taken = attachment.layout, attachment.method, attachment.hooks
     assert (LAYOUT, "kprobe", HOOKS) == taken
+
+
+def test_inventory(attachment: Attachment) -> None:
+    """What the loader knows of the drivers comes in a file, which is closed again."""
+    assert INVENTORY == attachment.inventory
+    assert not [name for name in descriptors().values() if "inventory" in name]
 
 
 def test_maps(attachment: Attachment) -> None:
