@@ -23,6 +23,7 @@ _BYTE: Final = r"(\*|[0-9A-F]{2})"
 _PATTERN: Final = re.compile(
     rf"(vfio_)?pci:v{_ID}d{_ID}sv{_ID}sd{_ID}bc{_BYTE}sc{_BYTE}i{_BYTE}\*?"
 )
+_WORD: Final = re.compile(r"[^ \t]+")
 _NOTHING: Final = {"true", "false"}  # programs that stand for not loading
 _ON_COMMAND_LINE: Final = ("modprobe.blacklist=", "module_blacklist=")
 
@@ -90,8 +91,8 @@ def blacklist(configuration: Mapping[str, str], command_line: str) -> dict[str, 
     """
     found: dict[str, str] = {}
     for path, text in configuration.items():
-        for line in text.replace("\\\n", "").splitlines():
-            match line.split():
+        for line in text.replace("\\\n", "").split("\n"):
+            match _WORD.findall(line):
                 case ["blacklist", module, *_]:
                     found.setdefault(module_name(module), path)
                 case ["install", module, program, *_] if (
@@ -101,7 +102,7 @@ def blacklist(configuration: Mapping[str, str], command_line: str) -> dict[str, 
     for word in command_line.split():
         option, equals, modules = word.partition("=")
         if option + equals in _ON_COMMAND_LINE:
-            for module in modules.split(","):
+            for module in filter(None, modules.split(",")):
                 found.setdefault(module_name(module), "the kernel's command line")
     return found
 
@@ -160,8 +161,5 @@ class Aliases:
         return module_name(module) in self._built_in
 
     def blacklisted(self, module: str) -> str | None:
-        """Say where the module is blacklisted: a file's path; None: nowhere.
-
-        Then it is not loaded for a device, but can be by its name.
-        """
+        """Say where it is forbidden to load it for a device; None: nowhere."""
         return self._blacklist.get(module_name(module))

@@ -34,8 +34,8 @@ def read_aliases(
 ) -> tuple[Aliases, tuple[str, ...]]:
     """Read the aliases of a release's modules, and say what could not be read.
 
-    Kernels before Linux 6.18 don't tell the aliases of built-in modules; that is no gap
-    of the reading, `Aliases.ids` is empty for these.
+    That older kernels tell no aliases of built-in modules is no gap of the reading:
+    `Aliases.ids` is empty for these.
     """
     gaps: list[str] = []
     directory = root / release

@@ -1,0 +1,341 @@
+"""observer/aliases.py: the modules for a device, as modprobe would find them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import strategies
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from lab.kernels import vmlinuz
+
+from observer.aliases import (
+    Alias,
+    Aliases,
+    blacklist,
+    built_in_aliases,
+    built_in_modules,
+    loadable_aliases,
+)
+from observer.model.primitives import id_matches
+from observer.model.table import is_terminator
+from observer.modules_dir import read_aliases
+from observer.record import PCI_ANY_ID, Device, Id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Lines of Debian's 7.3.4+deb13-amd64: grep for some modules' names.
+MODULES = Path(__file__).parent / "modules/7.3.4"
+ANY = PCI_ANY_ID
+NOT_PCI = "loop"  # a module that every kernel has
+
+
+def text(name: str) -> str:
+    """Read one of the files."""
+    return (MODULES / name).read_bytes().decode()
+
+
+@pytest.fixture(scope="module")
+def aliases() -> Aliases:
+    """Take what the files say."""
+    return Aliases(
+        loadable_aliases(text("modules.alias")),
+        built_in_aliases(text("modules.builtin.modinfo")),
+        built_in_modules=built_in_modules(text("modules.builtin")),
+    )
+
+
+def device(vendor: int, device: int, class_: int = 0, sub: int = 0x1AF4) -> Device:
+    """Make a device."""
+    return Device(vendor, device, sub, 0x1100, class_)
+
+
+def pattern(entry: Id, *, exact: bool = False) -> str:
+    """Spell an entry as an alias; exactly, as a device asks for its modules."""
+    ids = zip(("v", "d", "sv", "sd"), entry[:4], strict=True)
+    text = "".join(
+        f"{name}*" if value == ANY and not exact else f"{name}{value:08X}"
+        for name, value in ids
+    )
+    for name, shift in (("bc", 16), ("sc", 8), ("i", 0)):
+        covered = exact or entry.class_mask >> shift & 0xFF
+        text += f"{name}{entry.class_ >> shift & 0xFF:02X}" if covered else f"{name}*"
+    return ("vfio_" if entry.override_only else "") + "pci:" + text
+
+
+def concrete(entry: Id, other: int) -> Device:
+    """Make a device that fits an entry, with `other` where any value would do."""
+    ids = (other if value == ANY else value & 0xFFFF for value in entry[:4])
+    any_class = other << 8 & 0xFFFFFF & ~entry.class_mask
+    return Device(*ids, entry.class_ | any_class)  # type: ignore[call-arg]
+
+
+def test_ids(aliases: Aliases) -> None:
+    """A module has an entry for each of its aliases."""
+    assert 37 == len(aliases.ids("e1000"))
+    assert Id(0x8086, 0x100E) in aliases.ids("e1000")
+    assert (
+        Id(0x12D2, ANY, ANY, ANY, 0x030000, 0xFF0000),
+        Id(0x10DE, ANY, ANY, ANY, 0x030000, 0xFF0000),
+    ) == aliases.ids("nouveau")
+    assert (Id(ANY, ANY, ANY, ANY, 0x0C0330, 0xFFFFFF),) == aliases.ids("xhci_pci")
+    assert Id(ANY, 0x8139, 0x13D1, 0xAB06) in aliases.ids("8139too")
+    assert (Id(ANY, ANY, ANY, ANY, override_only=1),) == aliases.ids("vfio_pci")
+
+
+def test_ids_of_built_in_modules(aliases: Aliases) -> None:
+    """Those that tell have them, by whichever of the two spellings one asks."""
+    assert 22 == len(aliases.ids("sis-agp"))
+    assert aliases.ids("sis_agp") == aliases.ids("sis-agp")
+    assert Id(0x1039, 0x0746, ANY, ANY, 0x060000, 0xFFFFFF) in aliases.ids("sis_agp")
+    assert (Id(ANY, ANY, ANY, ANY, 0x060400, 0xFFFFFF),) == aliases.ids("shpchp")
+
+
+def test_modules_without_pci_aliases(aliases: Aliases) -> None:
+    """Aliases of other buses are none of ours."""
+    assert () == aliases.ids("usbhid")
+    assert () == aliases.ids("gpio_amdpt")
+    assert () == aliases.ids("pci_stub")
+
+
+def test_modules(aliases: Aliases) -> None:
+    """All that list a device, in the order of the file, each once."""
+    assert ("e1000",) == aliases.modules(device(0x8086, 0x100E, 0x020000))
+    assert ("8139cp", "8139too") == aliases.modules(device(0x10EC, 0x8139, sub=0x10EC))
+    assert ("nouveau",) == aliases.modules(device(0x10DE, 0x1180, 0x030000))
+    assert () == aliases.modules(device(0x10DE, 0x1180, 0x040300))
+    assert () == aliases.modules(device(0x1234, 0x11E8))
+
+
+def test_modules_are_not_built_in(aliases: Aliases) -> None:
+    """What is built in is not loaded."""
+    assert () == aliases.modules(device(0x1039, 0x0746, 0x060000))
+
+
+def test_override_only_modules(aliases: Aliases) -> None:
+    """Aliases of vfio are not found by the device's own modalias."""
+    nic = device(0x8086, 0x100E, 0x020000)
+    assert ("vfio_pci",) == aliases.override_only_modules(nic)
+    assert "vfio_pci" not in aliases.modules(nic)
+
+
+def test_builtin(aliases: Aliases) -> None:
+    """The kernel's parts are known by name, with - or _."""
+    assert aliases.builtin("sis-agp")
+    assert aliases.builtin("sis_agp")
+    assert aliases.builtin("virtio_pci")
+    assert not aliases.builtin("e1000")
+
+
+def test_nothing_known() -> None:
+    """Without files there are no modules."""
+    aliases = Aliases()
+    assert () == aliases.modules(device(0x8086, 0x100E))
+    assert () == aliases.ids("e1000")
+    assert None is aliases.blacklisted("e1000")
+    assert not aliases.builtin("e1000")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000 more",
+        "alias pci:v00008086d0000100Esv*sd*bc*sc*i*",
+        "#alias pci:v00008086d0000100Esv*sd*bc*sc*i* e1000",
+        "alias pci:v8086d0000100Esv*sd*bc*sc*i* e1000",
+        "alias pci:v00008086d0000100esv*sd*bc*sc*i* e1000",
+        "alias pci:v00008086d* e1000",
+        "alias xpci:v00008086d0000100Esv*sd*bc*sc*i* e1000",
+        "alias other_pci:v00008086d0000100Esv*sd*bc*sc*i* e1000",
+        "",
+    ],
+)
+def test_odd_lines(line: str) -> None:
+    """What is no alias of PCI is passed over; what follows is found."""
+    good = "alias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\n"
+    assert [Alias("e1000e", Id(0x8086, 0x10D3))] == list(
+        loadable_aliases(f"{line}\n{good}")
+    )
+
+
+def test_an_alias_that_would_end_a_table() -> None:
+    """It fits no device that exists, and must not hide the others."""
+    terminator = "pci:v00000000d00000001sv00000000sd*bc*sc*i*"
+    lines = f"alias {terminator} odd\nalias pci:v*d*sv*sd*bc*sc*i* last\n"
+    aliases = Aliases(loadable_aliases(lines))
+    assert () == aliases.ids("odd")
+    assert ("last",) == aliases.modules(device(0x8086, 0x100E))
+
+
+entries = st.builds(
+    Id,
+    *[strategies.entry_ids] * 4,
+    class_=st.integers(0, 0xFFFFFF),
+    class_mask=st.integers(0, 7).map(
+        lambda bits: sum(0xFF << 8 * bit for bit in range(3) if bits >> bit & 1)
+    ),
+    driver_data=st.just(0),
+    override_only=st.sampled_from([0, 1]),
+).map(lambda entry: entry._replace(class_=entry.class_ & entry.class_mask))
+
+
+@given(entries)
+def test_an_entry_survives_being_an_alias(entry: Id) -> None:
+    """An entry spelled as an alias is the same entry, loadable or built in."""
+    assume(not is_terminator(entry))
+    spelled = pattern(entry)
+    assert [Alias("a_b", entry)] == list(loadable_aliases(f"alias {spelled} a-b\n"))
+    assert [Alias("a_b", entry)] == list(
+        built_in_aliases(f"a_b.license=GPL\0a_b.alias={spelled}\0a_b.file=a/b\0")
+    )
+
+
+@given(st.lists(entries, max_size=6), strategies.devices)
+def test_modules_are_those_with_an_entry_that_fits(
+    entries: list[Id], device: Device
+) -> None:
+    """The index finds what going through all entries finds."""
+    alive = [entry for entry in entries if not is_terminator(entry)]
+    aliases = Aliases(Alias(f"m{n}", entry) for n, entry in enumerate(alive))
+    for override_only, found in (
+        (0, aliases.modules(device)),
+        (1, aliases.override_only_modules(device)),
+    ):
+        assert found == tuple(
+            f"m{n}"
+            for n, entry in enumerate(alive)
+            if entry.override_only == override_only and id_matches(entry, device)
+        )
+
+
+def test_many_devices_and_aliases_take_milliseconds() -> None:
+    """1,000 devices among 10,000 aliases are a matter of the index."""
+    aliases = Aliases(
+        Alias(f"m{n % 500}", Id(0x8086 + n % 7, n, class_=n << 8, class_mask=0xFF0000))
+        for n in range(10_000)
+    )
+    many = [device(0x8086 + n % 7, n, n << 8) for n in range(0, 10_000, 10)]
+
+    def measured() -> float:
+        begin = time.perf_counter()
+        assert all(aliases.modules(one) for one in many)
+        return time.perf_counter() - begin
+
+    assert 0.05 > min(measured() for _ in range(3))
+
+
+CONFIGURATION = """\
+# blacklist commented
+blacklist nouveau
+  blacklist\tsnd-hda-intel trailing words
+blacklist con\\
+tinued
+blacklist
+#
+blacklist# e1000
+Blacklist e1000e
+blacklist windows\r
+options e100 blacklist=1
+install  8139too   /bin/false
+install 8139cp /usr/bin/true --quiet
+install nvme /sbin/modprobe --ignore-install nvme
+install ahci
+softdep nvme pre: ahci
+"""
+
+
+def test_blacklist() -> None:
+    """What forbids a module is known by the file that does."""
+    found = blacklist({"/a.conf": CONFIGURATION, "/b.conf": "blacklist nouveau"}, "")
+    assert {
+        "nouveau": "/a.conf",
+        "snd_hda_intel": "/a.conf",
+        "continued": "/a.conf",
+        "windows\r": "/a.conf",
+        "8139too": "/a.conf",
+        "8139cp": "/a.conf",
+    } == found
+
+
+def test_blacklist_on_the_command_line() -> None:
+    """Two options do it there."""
+    line = (
+        "ro modprobe.blacklist=nouveau,snd-hda-intel module_blacklist=,e1000, x=nvme\n"
+    )
+    place = "the kernel's command line"
+    assert dict.fromkeys(["nouveau", "snd_hda_intel", "e1000"], place) == blacklist(
+        {}, line
+    )
+
+
+def test_blacklisted() -> None:
+    """Both spellings of a name are found."""
+    aliases = Aliases(blacklist={"snd_hda_intel": "/a.conf"})
+    assert "/a.conf" == aliases.blacklisted("snd-hda-intel")
+    assert "/a.conf" == aliases.blacklisted("snd_hda_intel")
+    assert None is aliases.blacklisted("nouveau")
+
+
+def modprobe(*arguments: str | Path) -> list[str]:
+    """Run modprobe and return its lines."""
+    done = subprocess.run(["modprobe", *arguments], capture_output=True, check=False)
+    return done.stdout.decode().split("\n")[:-1]
+
+
+def test_blacklist_as_modprobe_reads_it(tmp_path: Path) -> None:
+    """It shows the configuration as it understands it: the same modules."""
+    path = tmp_path / "a.conf"
+    path.write_bytes(CONFIGURATION.encode())
+    line = Path("/proc/cmdline").read_text()
+    shown = {
+        name.removeprefix("blacklist ")
+        for name in modprobe("--config", path, "--showconfig")
+        if name.startswith("blacklist ")
+    }
+    ours = blacklist({"": CONFIGURATION}, line)
+    assert shown | {"8139too", "8139cp"} == ours.keys()
+
+
+def resolved(directory: Path, release: str, devices: Sequence[Device]) -> list[str]:
+    """Let modprobe name the modules of each device, once each, NOT_PCI after each."""
+    words = [
+        word
+        for device in devices
+        for word in (pattern(Id(*device), exact=True), NOT_PCI)
+    ]
+    found = modprobe(
+        *("--config", "/dev/null", "--dirname", directory, "--set-version", release),
+        *("--all", "--resolve-alias", *words),
+    )
+    once: list[str] = []
+    for name in found:
+        behind = len(once) - once[::-1].index(NOT_PCI) if NOT_PCI in once else 0
+        if name == NOT_PCI or name not in once[behind:]:
+            once.append(name)
+    return once
+
+
+@pytest.mark.guest  # needs a guest's kernel
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12.90", "7.3"])
+def test_as_modprobe_resolves(kernel: str) -> None:
+    """For a device of each alias modprobe finds the same modules in the same order."""
+    image = vmlinuz(kernel)
+    directory, release = image.parents[1], image.name.removeprefix("vmlinuz-")
+    aliases, _gaps = read_aliases(release, root=directory / "lib/modules")
+    lines = (directory / f"lib/modules/{release}/modules.alias").read_text()
+    every = [entry for _module, entry in loadable_aliases(lines)]
+    assert 8000 < len(every)
+    for first in range(0, len(every), 500):
+        devices = [
+            concrete(entry, (0, 0x8086, 0x0300)[place % 3])
+            for place, entry in enumerate(every[first : first + 500])
+        ]
+        ours = [
+            name for device in devices for name in (*aliases.modules(device), NOT_PCI)
+        ]
+        assert ours == resolved(directory, release, devices)
