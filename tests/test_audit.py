@@ -134,6 +134,17 @@ def test_text() -> None:
     ]
 
 
+def test_table_fits_a_terminal() -> None:
+    """A row with many candidates is cut, and a long name as well."""
+    crowd = [driver(f"driver-{place:040}", E1000_ID) for place in range(9)]
+    name = crowd[0].driver.name
+    lines = [*as_text(audit(machine(device(bound=name), drivers=crowd)))]
+    (row,) = (line for line in lines if line.startswith(ADDRESS))
+    assert WIDTH == len(row)
+    assert "  driver-00000000000000..." in row
+    assert row.endswith("...")
+
+
 def test_text_of_a_look() -> None:
     """Where nobody watched, that is said; drivers that may match are counted."""
     hidden = driver("other", dynids=None)

@@ -93,6 +93,22 @@ def test_unknown_table() -> None:
     assert () == candidates(machine, named, "rfc-2021-06-03")
 
 
+def test_unknown_parts_may_prevent_a_match() -> None:
+    """Under a proposal a dynid spoils the match of an override; it may be there."""
+    hidden = driver("vfio-pci", ANY_OVERRIDE_ONLY, dynids=None)
+    machine = machine_of(drivers=(hidden,))
+    named = device(driver_override="vfio-pci")
+    assert 1 == len(candidates(machine, named))
+    assert () == candidates(machine, named, "rfc-2021-06-03")
+    assert 1 == len(possible(machine, named, "rfc-2021-06-03"))
+
+
+def test_unknown_rest_of_a_table_may_be_empty() -> None:
+    """Where any entry would match, there may still be none."""
+    cut = driver("e1000", table_state=TableState.UNKNOWN)
+    assert () == candidates(machine_of(drivers=(cut,)), device(), "linux-3.16")
+
+
 def test_unknown_rest_of_a_table_may_hide_a_plain_entry() -> None:
     """A flagged entry alone is no match, but there may be a plain one behind it."""
     cut = driver("e1000", ANY_OVERRIDE_ONLY, table_state=TableState.TRUNCATED)

@@ -212,6 +212,8 @@ def test_vf_without_autoprobe() -> None:
     assert ["sriov_drivers_autoprobe"] == noted(vf, pf)
     on = pf._replace(sriov_drivers_autoprobe=True)
     assert {Kind.NEVER_BOUND} == kinds(vf, on)
+    named = vf._replace(driver_override="e1000")
+    assert {Kind.PROBE_REFUSED} == kinds(named, pf, events=refused)
 
 
 UNBOUND = (
@@ -323,6 +325,7 @@ def test_candidate_gone() -> None:
     gone = {
         ADDRESS: (probe(2, "vfio-pci"), uevent(6, Action.UNBIND)),
         SECOND: (probe(2, "vfio-pci"), uevent(6, Action.UNBIND)),
+        THIRD: (probe(2, "vfio-pci"), uevent(6, Action.UNBIND)),  # bound again unseen
     }
     removal = {"vfio-pci": (uevent(7, Action.REMOVE, None, "vfio-pci"),)}
     left = machine(
@@ -338,6 +341,10 @@ def test_candidate_gone() -> None:
         "lost their candidate; candidates: e1000"
     )
     assert "modprobe vfio-pci" == first.cure
+    refused = (*gone[ADDRESS], probe(8, "e1000", ProbeResult.REFUSED, "EIO"))
+    tried = left._replace(device_events={**gone, ADDRESS: refused})
+    first, _second = findings(Picture(tried))
+    assert Kind.UNBOUND_AND_BIND_FAILED is first.kind
     back = left._replace(drivers={**left.drivers, "vfio-pci": VFIO_PCI})
     assert {Kind.UNBOUND} == {each.kind for each in findings(Picture(back))}
 
@@ -386,7 +393,13 @@ def test_dynid_removed() -> None:
     (finding,) = found(device(bound="vfio-pci"), events=events, driver_events=removal)
     assert Kind.DYNID_REMOVED is finding.kind
     assert f"by dynid 8086:100e, removed at @1000008 by {SEEN}" in finding.text
-    (finding,) = found(device(bound="vfio-pci"), events=events)
+    earlier = write(4, StoreFile.REMOVE_ID, "8086 100e", driver="vfio-pci")
+    for_nothing = write(9, StoreFile.REMOVE_ID, "8086 1", driver="vfio-pci")
+    (finding,) = found(
+        device(bound="vfio-pci"),
+        events=events,
+        driver_events={"vfio-pci": (earlier, for_nothing)},
+    )
     assert finding.text.endswith("by dynid 8086:100e, since removed")
     there = driver("vfio-pci", ANY_OVERRIDE_ONLY, dynids=(E1000_ID,))
     assert [] == found(device(bound="vfio-pci"), events=events, drivers=(there,))

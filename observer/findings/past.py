@@ -60,8 +60,6 @@ def _after_probe(past: Past, probe: Probe) -> Past:
     actor = Actor(probe.task, None)
     if probe.result is ProbeResult.BOUND:
         return _bound(past, probe.name, probe.ktime_ns, actor)
-    if probe.result is ProbeResult.BUSY:  # another driver has it: nothing was tried
-        return past
     deferred = probe.result is ProbeResult.DEFERRED
     now = probe.ktime_ns
     failure = Failure(probe.name, now, now, True, deferred, probe.errno, actor)
