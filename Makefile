@@ -41,7 +41,8 @@ test-fast: setup-lab
 	$(PYTHON) -m pytest -m "not guest" $(PYTEST)
 
 matrix: setup-lab
-	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest tests/test_live.py $(PYTEST)
+	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest \
+		tests/test_live.py tests/test_writers.py $(PYTEST)
 
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }

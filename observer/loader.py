@@ -16,7 +16,9 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from observer import bpf, bus, compiler, hooks, inventory, kernel
+from observer.btf import BtfError
 from observer.hooks import METHODS
+from observer.kernel_memory import KernelMemory
 from observer.layout import Layout, LayoutError, layout_of
 from observer.program import Program, put_in_maps
 from observer.registered import NOT_TAKEN, Inventory, as_object
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
     from observer.btf import Btf
     from observer.record import StoreFile
+
+
+class Stores(NamedTuple):
+    """Where the functions that sysfs calls on a write are in the kernel."""
+
+    addresses: Mapping[StoreFile, int]
+    problem: str = "its address in the kernel could not be found"  # of the others
 
 
 class LoaderError(Exception):
@@ -100,18 +109,30 @@ def choose_method(
     raise LoaderError(refusal((curable or refused)[0]))
 
 
+def find_stores(btf: Btf, symbols: Mapping[str, int]) -> Stores:
+    """Find the store functions in kernel memory, by what PCI's attributes point to."""
+    if not symbols:
+        return Stores({}, "the kernel hides the addresses of its symbols")
+    try:
+        with KernelMemory() as memory:
+            return Stores(bus.store_functions(btf, memory.read, symbols))
+    except OSError as e:
+        return Stores({}, f"kernel memory can't be read: {e.strerror}")
+    except BtfError as e:
+        return Stores({}, str(e))
+
+
 def attach(
     program: Program,
     layout: Layout,
     btf: Btf,
     method: str,
-    stores: Mapping[StoreFile, int],
+    stores: Stores,
 ) -> Attached:
     """Create the maps, load and attach every hook, returns before entries.
 
-    `stores` tells where the store functions are, as far as that is known. Only
-    pci_match_device is indispensable: for it LoaderError is raised, any other hook
-    that fails is noted.
+    Only pci_match_device is indispensable: for it LoaderError is raised, any other
+    hook that fails is noted.
     """
     try:
         maps = {m.name: bpf.create_map(m) for m in program.maps}
@@ -137,17 +158,16 @@ def _attach_hook(
     maps: dict[str, int],
     btf: Btf,
     method: str,
-    stores: Mapping[StoreFile, int],
+    stores: Stores,
 ) -> list[int]:
     links: list[int] = []
     function_id = btf.function(hook.function) or 0
     method = hooks.method_of(hook.function, method)
     address = 0
     if hook.file is not None:
-        address = stores.get(hook.file, 0)
+        address = stores.addresses.get(hook.file, 0)
         if not address:
-            problem = "its address in the kernel could not be found"
-            raise bpf.BpfError(errno.ENOENT, problem)
+            raise bpf.BpfError(errno.ENOENT, stores.problem)
     try:
         # The return first: an entry without its return would look like a loss.
         for name, leave in ((hook.leave, True), (hook.enter, False)):
@@ -184,7 +204,7 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
         table_chunks=options.table_chunks,
     )
     program = compiler.compile_program(constants | dict.fromkeys(options.define))
-    attached = attach(program, layout, btf, method, {})
+    attached = attach(program, layout, btf, method, find_stores(btf, symbols))
     message = {
         "layout": layout.as_dict(),
         "method": method,

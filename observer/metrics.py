@@ -236,6 +236,8 @@ def _hooks(state: State) -> Iterator[Metric]:
             ("match", "return_without_entry"): counters.match_no_entry,
             ("probe", "entry"): counters.probe_entered,
             ("probe", "return"): counters.probe_left,
+            ("write", "entry"): sum(counters.write_entered),
+            ("write", "return"): sum(counters.write_left),
         },
         "call",
         "at",

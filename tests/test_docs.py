@@ -38,7 +38,7 @@ VALUES: dict[tuple[str, str], Iterable[str]] = {
     ("hook_attached", "hook"): HOOKS,
     ("hook_attached", "method"): METHODS,
     ("probe_misses_total", "hook"): HOOKS,
-    ("hooked_calls_total", "call"): ("match", "probe"),
+    ("hooked_calls_total", "call"): ("match", "probe", "write"),
     ("hooked_calls_total", "at"): ("entry", "return", "return_without_entry"),
 }
 

@@ -12,7 +12,15 @@ from shapes import layouts
 from observer import hooks
 from observer.bpf import BpfError
 from observer.btf import Btf
-from observer.loader import Attached, LoaderError, attach, choose_method, refusal
+from observer.loader import (
+    Attached,
+    LoaderError,
+    Stores,
+    attach,
+    choose_method,
+    find_stores,
+    refusal,
+)
 from observer.program import Code, Program
 from observer.record import StoreFile
 
@@ -21,6 +29,7 @@ LOCKED = (
     "the kernel is locked down (confidentiality), which forbids programs to read "
     "kernel memory; boot without lockdown=confidentiality"
 )
+UNKNOWN = "its address in the kernel could not be found"
 RETURN_NOTHING = bytes([0x95, 0, 0, 0, 0, 0, 0, 0])  # refused: r0 was never set
 
 
@@ -123,7 +132,7 @@ def test_indispensable_hook() -> None:
         name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
     }
     with pytest.raises(LoaderError, match="leave_pci_match_device"):
-        attach(Program((), codes), layout, BTF, "kprobe", {})
+        attach(Program((), codes), layout, BTF, "kprobe", Stores({}))
 
 
 @pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
@@ -159,7 +168,10 @@ class Attaching:
 
 
 def attached_to(
-    monkeypatch: pytest.MonkeyPatch, kernel: Attaching, stores: dict[StoreFile, int]
+    monkeypatch: pytest.MonkeyPatch,
+    kernel: Attaching,
+    stores: dict[StoreFile, int],
+    problem: str = UNKNOWN,
 ) -> Attached:
     """Attach all hooks by fentry to such a kernel."""
     monkeypatch.setattr("observer.bpf.load", kernel.load)
@@ -167,7 +179,7 @@ def attached_to(
     layout = layouts()["E"]
     names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
     program = Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
-    attached = attach(program, layout, BTF, "fentry", stores)
+    attached = attach(program, layout, BTF, "fentry", Stores(stores, problem))
     for link in attached.links:
         os.close(link)
     return attached
@@ -190,10 +202,7 @@ def test_store_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
     attached = attached_to(monkeypatch, Attaching(), {StoreFile.BIND: 0x1000})
     problems = {hook: why for hook, why in attached.hooks.items() if why}
     unknown = set(hooks.STORES.values()) - {"bind_store"}
-    assert (
-        dict.fromkeys(unknown, "its address in the kernel could not be found")
-        == problems
-    )
+    assert dict.fromkeys(unknown, UNKNOWN) == problems
 
 
 def test_store_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +211,25 @@ def test_store_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     attached = attached_to(monkeypatch, Attaching(0x1000), stores)
     problems = {hook: why for hook, why in attached.hooks.items() if why}
     assert {"new_id_store": "no function there"} == problems
+
+
+def test_stores_of_a_kernel_that_hides_its_symbols() -> None:
+    """Where to look is not known, and nothing is looked at."""
+    assert Stores({}, "the kernel hides the addresses of its symbols") == find_stores(
+        BTF, {}
+    )
+
+
+def test_stores_of_a_kernel_that_hides_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refusal is no end: the sentence goes to each hook that it costs."""
+
+    def refuse() -> None:
+        raise BpfError(errno.EPERM, "loading the BPF program read_memory: no")
+
+    monkeypatch.setattr("observer.loader.KernelMemory", refuse)
+    problem = "kernel memory can't be read: loading the BPF program read_memory: no"
+    assert Stores({}, problem) == find_stores(BTF, {"pci_bus_type": 1})
+    attached = attached_to(monkeypatch, Attaching(), {}, problem)
+    assert problem == attached.hooks["drivers_probe_store"]

@@ -43,7 +43,12 @@ class Step(NamedTuple):
 
 def expected_errno(write: Write, rules: str) -> str:
     """Return the errno that this write must end with."""
-    return write.errno if isinstance(write.errno, str) else write.errno[rules]
+    return by_rules(write.errno, rules)
+
+
+def by_rules(errno: ByRules, rules: str) -> str:
+    """Return what holds under these rules for new_id."""
+    return errno if isinstance(errno, str) else errno[rules]
 
 
 def _override(role: str, driver: str) -> Write:
@@ -58,10 +63,10 @@ def _to(driver: str, attribute: str, text: str, errno: ByRules = "") -> Write:
     return Write(f"drivers/{driver}/{attribute}", text, errno)
 
 
-_EEXIST: Final = {"linux-3.16": "", "linux-5.11": "EEXIST", "linux-7.3": "EEXIST"}
+EEXIST: Final = {"linux-3.16": "", "linux-5.11": "EEXIST", "linux-7.3": "EEXIST"}
 # Where a duplicate was accepted there is one more to remove.
-_ONE_MORE: Final = {"linux-3.16": "", "linux-5.11": "ENODEV", "linux-7.3": "ENODEV"}
-_BOUND_ALREADY: Final = {
+ONE_MORE: Final = {"linux-3.16": "", "linux-5.11": "ENODEV", "linux-7.3": "ENODEV"}
+BOUND_ALREADY: Final = {
     "linux-3.16": "ENODEV",
     "linux-5.11": "EBUSY",
     "linux-7.3": "EBUSY",
@@ -94,7 +99,7 @@ STEPS: Final = (
     ),
     Step(
         "new_id_again",
-        (_to("pci-stub", "new_id", _TESTDEV, _EEXIST),),
+        (_to("pci-stub", "new_id", _TESTDEV, EEXIST),),
         {"testdev": "pci-stub"},
     ),
     Step(
@@ -108,7 +113,7 @@ STEPS: Final = (
         (
             _to("pci-stub", "remove_id", _TESTDEV),
             _to("pci-stub", "remove_id", _TESTDEV),
-            _to("pci-stub", "remove_id", _TESTDEV, _ONE_MORE),
+            _to("pci-stub", "remove_id", _TESTDEV, ONE_MORE),
             _to("pci-stub", "remove_id", _TESTDEV, "ENODEV"),
         ),
         {"testdev": "pci-stub"},
@@ -134,7 +139,7 @@ STEPS: Final = (
     ),
     Step(
         "bind_again",
-        (_to("pci-stub", "bind", "{edu}", _BOUND_ALREADY),),
+        (_to("pci-stub", "bind", "{edu}", BOUND_ALREADY),),
         {"edu": "pci-stub"},
     ),
     Step(
