@@ -59,21 +59,27 @@ def named(task: Task, uid: int | None = None) -> str:
 def _telling(events: list[Event]) -> Iterator[Event]:
     """Leave out what follows from another event that is there."""
     for at, event in enumerate(events):
-        rest = events[at + 1 :]
-        if isinstance(event, Decision) and _probed(event, rest):
+        if isinstance(event, Decision) and _probed(event, at, events):
             continue
         if isinstance(event, Uevent) and _caused(event, events):
             continue
         yield event
 
 
-def _probed(decision: Decision, rest: Iterable[Event]) -> bool:
-    """Tell whether its probe is there, or the same decision once more."""
+def _probed(decision: Decision, at: int, events: list[Event]) -> bool:
+    """Tell whether its probe is there, or the same decision once more.
+
+    The second of two decisions is made within the probe.
+    """
     return any(
-        (isinstance(event, Probe) and event.name == decision.driver)
-        or (isinstance(event, Decision) and event.driver == decision.driver)
-        for event in rest
+        event.ktime_ns >= decision.ktime_ns if isinstance(event, Probe) else place > at
+        for place, event in enumerate(events)
+        if isinstance(event, Probe | Decision) and _driver(event) == decision.driver
     )
+
+
+def _driver(event: Probe | Decision) -> str:
+    return event.name if isinstance(event, Probe) else event.driver
 
 
 def _caused(uevent: Uevent, events: Iterable[Event]) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from observer.case import Surroundings
-    from observer.machine import Machine, PciDevice
+    from observer.machine import Event, Machine, PciDevice
 
 
 def obstacles(case: Case) -> tuple[Obstacle, ...]:
@@ -144,24 +144,44 @@ def _drivers_autoprobe(case: Case) -> Iterator[Obstacle]:
 
 def _binding_not_allowed(case: Case) -> Iterator[Obstacle]:
     """Say what is left where a write was followed by nothing, though it must match."""
-    if case.device.driver is not None or not case.candidates:
+    if case.device.driver is not None:
         return
-    asking = (StoreFile.BIND, StoreFile.DRIVERS_PROBE)
-    at = max(
-        (began_ns(e) for e in case.events if isinstance(e, Write) and e.file in asking),
-        default=None,
-    )
-    if at is None or any(
-        isinstance(event, Decision | Probe) and event.ktime_ns >= at
+    asked = [
+        event
         for event in case.events
-    ):
+        if isinstance(event, Write)
+        and event.file in (StoreFile.BIND, StoreFile.DRIVERS_PROBE)
+        and event.errno in (None, "ENODEV")
+    ]
+    if not asked:
         return
-    yield Obstacle(
-        "binding_not_allowed",
-        f"the kernel was asked at {case.time(at)} and no match followed: perhaps "
-        "binding is not allowed (the device is not added to its end, or is disabled in "
-        "the device tree)",
+    write, at = asked[-1], began_ns(asked[-1])
+    unanswered = not any(
+        isinstance(event, Decision | Probe) or _sets_override(event)
+        for event in case.events
+        if event.ktime_ns >= at
     )
+    if unanswered and any(
+        each.driver == (write.driver or each.driver) and _was_so(case, each.driver, at)
+        for each in case.candidates
+    ):
+        yield Obstacle(
+            "binding_not_allowed",
+            f"the kernel was asked at {case.time(at)} and no match followed: perhaps "
+            "binding is not allowed (the device is not added to its end, or is "
+            "disabled in the device tree)",
+        )
+
+
+def _sets_override(event: Event) -> bool:
+    return isinstance(event, Write) and event.file is StoreFile.DRIVER_OVERRIDE
+
+
+def _was_so(case: Case, name: str, at: int) -> bool:
+    """Tell whether nothing is known to have changed at the driver since then."""
+    registered_ns = case.machine.drivers[name].registered_ns
+    events = case.machine.driver_events.get(name, ())
+    return (registered_ns or at) <= at and all(e.ktime_ns <= at for e in events)
 
 
 # What keeps a match from being one.

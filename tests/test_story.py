@@ -14,9 +14,12 @@ of 16. 2, 14, 15 and 28 are findings of the audit: here it is tested that they a
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from machines import (
     ADDRESS,
     E1000,
@@ -24,25 +27,30 @@ from machines import (
     device,
     driver,
     machine,
+    machines,
     probe,
     seconds,
     uevent,
     write,
 )
 
+from observer.candidates import candidates
 from observer.case import Surroundings
+from observer.machine import Decision, Origin
 from observer.record import (
     Action,
     Device,
     Id,
     ProbeResult,
+    Source,
     StoreFile,
+    TableState,
     Task,
 )
 from observer.story import StoryError, as_object, as_text, normalised, story
 
 if TYPE_CHECKING:
-    from observer.machine import Machine, PciDriver
+    from observer.machine import Event, Machine, PciDriver
     from observer.story import Story
 
 BASH = Task(42, 42, "bash", 0)
@@ -541,3 +549,377 @@ def test_27_must_be_detached() -> None:
         "vfio-pci",
     )
     assert gates(told)["bound"] == "current driver ixgbe; needs override vfio-pci"
+
+
+# What is in the way
+
+
+VF = device(bound=None, physfn=OTHER)
+PF = device(OTHER, "igb", sriov_numvfs=1, sriov_drivers_autoprobe=False)
+
+
+def test_drivers_autoprobe_of_the_bus_is_off() -> None:
+    """Nothing is tried by itself, but a write is obeyed."""
+    told = explain(machine(device(), drivers_autoprobe=False))
+    assert gates(told)["drivers_autoprobe"].startswith(
+        "drivers_autoprobe of the bus is off"
+    )
+    assert told.command == commands("echo ADDRESS > DRIVERS_PROBE")
+
+
+def test_drivers_autoprobe_is_no_matter_of_a_bound_device() -> None:
+    """All is well."""
+    assert {} == gates(explain(machine(ALONE, drivers_autoprobe=False)))
+
+
+def test_module_loaded_while_drivers_autoprobe_is_off() -> None:
+    """Then loading is not enough."""
+    around = MODULES._replace(would_load=("e1000",))
+    told = explain(machine(device(), drivers=(), drivers_autoprobe=False), None, around)
+    assert told.command == commands("modprobe e1000", "echo ADDRESS > DRIVERS_PROBE")
+
+
+def test_vf_that_its_pf_keeps_from_drivers() -> None:
+    """The match is there, the driver is not asked: it did not decline."""
+    events = (probe(10, "e1000", ProbeResult.REFUSED, "ENODEV"),)
+    told = explain(machine(VF, PF, device_events={ADDRESS: events}))
+    assert gates(told) == {
+        "sriov_drivers_autoprobe": f"sriov_drivers_autoprobe of the PF {OTHER} is off "
+        "and no override is set: match ok, probe=-ENODEV without asking the driver"
+    }
+    assert told.command == commands(
+        f"echo 1 > /sys/bus/pci/devices/{OTHER}/sriov_drivers_autoprobe",
+        "echo ADDRESS > DRIVERS_PROBE",
+    )
+
+
+def test_vf_and_the_driver_that_was_asked_about() -> None:
+    """An override of any name lifts the gate, so the one that is wanted does."""
+    told = explain(machine(VF, PF), "e1000")
+    assert told.command == commands(
+        "echo e1000 > OVERRIDE", "echo ADDRESS > DRIVERS_PROBE"
+    )
+
+
+def test_vf_with_an_override() -> None:
+    """It is beyond the gate."""
+    overridden = VF._replace(driver_override="e1000")
+    assert {} == gates(explain(machine(overridden, PF)))
+
+
+def test_asked_and_no_match_followed() -> None:
+    """Only then is binding that is not allowed a possibility, and no more than that."""
+    events = (write(10, StoreFile.DRIVERS_PROBE),)
+    told = explain(machine(device(), device_events={ADDRESS: events}))
+    assert gates(told)["binding_not_allowed"].startswith(
+        "the kernel was asked at T9.999 and no match followed: perhaps binding is not"
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "registered_ns"),
+    [
+        (probe(10.5, "e1000", ProbeResult.REFUSED, "EIO"), None),
+        (write(10.5, StoreFile.DRIVER_OVERRIDE, "\n", address=ADDRESS), None),
+        (write(9, StoreFile.UNBIND, driver="e1000"), seconds(11)),
+    ],
+)
+def test_binding_may_have_been_allowed(event: Event, registered_ns: int | None) -> None:
+    """A match followed, or there was nothing to match at that time."""
+    events = (write(10, StoreFile.DRIVERS_PROBE), event)
+    e1000 = E1000._replace(registered_ns=registered_ns)
+    told = explain(machine(device(), drivers=(e1000,), device_events={ADDRESS: events}))
+    assert "binding_not_allowed" not in gates(told)
+
+
+def test_driver_that_nobody_has() -> None:
+    """A name that is mistyped is no error: the story says what is known of it."""
+    told = explain(machine(ALONE), "vifo-pci")
+    assert gates(told)["not_registered"] == (
+        "vifo-pci is not registered; nothing has that name, no module either"
+    )
+    assert told.command is None
+
+
+def test_driver_that_is_not_loaded() -> None:
+    """Its module and everything else that it takes."""
+    around = MODULES._replace(providers={"vfio-pci": "vfio_pci"})
+    told = explain(machine(ALONE, drivers=(E1000,)), "vfio-pci", around)
+    assert gates(told)["bound"] == "current driver e1000; needs override vfio-pci"
+    assert told.command == commands(
+        "modprobe vfio_pci",
+        "echo vfio-pci > OVERRIDE",
+        "echo ADDRESS > UNBIND",
+        "echo ADDRESS > DRIVERS_PROBE",
+    )
+
+
+def test_native_driver_that_is_not_loaded() -> None:
+    """Its aliases are enough."""
+    around = MODULES._replace(would_load=("e1000",), providers={"e1000": "e1000"})
+    told = explain(machine(device(), drivers=()), "e1000", around)
+    assert told.command == "modprobe e1000"
+
+
+def test_module_built_in_whose_driver_is_not_there() -> None:
+    """Loading it does nothing."""
+    around = MODULES._replace(
+        providers={"vfio-pci": "vfio_pci"}, builtin=frozenset({"vfio_pci"})
+    )
+    told = explain(machine(ALONE, drivers=(E1000,)), "vfio-pci", around)
+    assert gates(told)["not_registered"] == (
+        "vfio-pci is not registered; vfio_pci is built in, but registered no such "
+        "driver"
+    )
+    assert told.command is None
+
+
+def test_native_driver_behind_an_override() -> None:
+    """The override goes first; bind, for another driver may match as well."""
+    told = explain(
+        machine(device(bound="vfio-pci", driver_override="vfio-pci")), "e1000"
+    )
+    assert gates(told)["bound"] == "current driver vfio-pci; driver_override must go"
+    assert told.command == commands(
+        "echo > OVERRIDE", "echo ADDRESS > UNBIND", "echo ADDRESS > DRIVERS/e1000/bind"
+    )
+
+
+def test_group_in_use() -> None:
+    """A driver of the kernel's can't share a group with a user of vfio."""
+    events = (probe(10, "e1000", ProbeResult.BUSY, "EBUSY"),)
+    told = explain(
+        machine(
+            device(iommu_group=7),
+            device(OTHER, "vfio-pci", iommu_group=7),
+            device_events={ADDRESS: events},
+        ),
+        "e1000",
+    )
+    assert gates(told)["refused"] == (
+        f"match ok, probe=-EBUSY; IOMMU group 7 is in use through {OTHER}"
+    )
+
+
+def test_pf_with_vfs() -> None:
+    """They are in the way of vfio-pci."""
+    events = (probe(10, "vfio-pci", ProbeResult.REFUSED, "EBUSY"),)
+    pf = device(driver_override="vfio-pci", iommu_group=7, sriov_numvfs=4)
+    told = explain(machine(pf, device_events={ADDRESS: events}), "vfio-pci")
+    assert gates(told)["refused"] == ("match ok, probe=-EBUSY; its 4 VFs must go first")
+
+
+def test_denylist_of_a_built_in_driver() -> None:
+    """It can't be loaded again with another parameter."""
+    vfio = VFIO_PCI._replace(module=None)
+    qat = device(ids=QAT, iommu_group=7)
+    assert explain(machine(qat, drivers=(vfio,)), "vfio-pci").command is None
+
+
+# Candidates
+
+
+def test_another_semantics() -> None:
+    """It judges; the command is one for the kernel that runs."""
+    overridden = device(driver_override="e1000")
+    told = story(
+        machine(overridden), ADDRESS, driver="e1000", semantics="rfc-2021-06-14"
+    )
+    assert "judged by rfc-2021-06-14; the kernel's is linux-5.15" in text(told)
+    assert [("e1000", False)] == [
+        (each.driver, each.matches) for each in told.candidates
+    ]
+    assert told.command == commands("echo ADDRESS > DRIVERS/e1000/bind")
+
+
+def test_no_such_semantics() -> None:
+    """The command line checks it before."""
+    with pytest.raises(KeyError):
+        story(machine(device()), ADDRESS, semantics="linux-9")
+
+
+def test_dynids_unknown() -> None:
+    """A table that lists the device is enough to know that it matches."""
+    e1000 = E1000._replace(dynids=None)
+    told = explain(machine(device(), drivers=(e1000,)))
+    (candidate,) = told.candidates
+    assert candidate.matches is True
+    assert candidate.match is None
+    assert f"e1000 matches: {candidate.why}" in text(told)
+    assert told.command == commands("echo ADDRESS > DRIVERS_PROBE")
+
+
+def test_it_may_match() -> None:
+    """Where nothing tells, nothing is claimed, and nothing is offered."""
+    unknown = driver("e1000", table_state=TableState.UNKNOWN, origin=Origin.NOWHERE)
+    told = explain(machine(device(), drivers=(unknown,)))
+    assert "e1000 may match: " in text(told)
+    assert {} == gates(told)
+    assert told.command is None
+
+
+def test_modules_alias_in_place_of_a_table() -> None:
+    """An alias has no place in the table."""
+    e1000 = E1000._replace(origin=Origin.MODULES_ALIAS)
+    (candidate,) = explain(machine(device(), drivers=(e1000,))).candidates
+    assert "modules.alias lists the device for it." == candidate.why
+    assert candidate.index is None
+
+
+# What was seen
+
+
+def test_no_more_than_eight_events() -> None:
+    """The last ones, and how many are left out."""
+    writes = tuple(
+        write(at, StoreFile.DRIVER_OVERRIDE, f"name{at}", address=ADDRESS)
+        for at in range(10, 20)
+    )
+    told = explain(machine(ALONE, device_events={ADDRESS: writes}))
+    assert [
+        f"tee (pid 123, uid 0) wrote name{at} to driver_override"
+        for at in range(12, 20)
+    ] == [event.text for event in told.events.shown]
+    assert "seen, after 2 not shown:" in text(told)
+
+
+def test_causes_come_before_effects() -> None:
+    """A write ends after all that it led to; what follows from it is not repeated."""
+    events = (
+        Decision(seconds(10), BASH, "e1000", Source.STATIC, 0, None, None),
+        Decision(seconds(10), BASH, "e1000", Source.STATIC, 0, None, None),
+        probe(10, "e1000"),
+        uevent(10, Action.BIND, driver="e1000"),
+        write(10.0005, StoreFile.BIND, driver="e1000", task=BASH),
+    )
+    told = explain(machine(ALONE, device_events={ADDRESS: events}))
+    assert [event.text for event in told.events.shown] == [
+        f"bash (pid 42, uid 0) wrote {ADDRESS} to bind of e1000",
+        "bound to e1000, in tee (pid 123)",
+    ]
+
+
+def test_events_without_a_visible_cause() -> None:
+    """Uevents that nothing else tells, and a match that no probe followed."""
+    events = (
+        uevent(5, Action.ADD),
+        Decision(seconds(6), BASH, "r8125", Source.DYNID, 0, None, E1000_DYNID),
+        uevent(7, Action.BIND, driver="e1000"),
+        uevent(9, Action.UNBIND),
+        uevent(20, Action.REMOVE),
+    )
+    told = explain(machine(ALONE, device_events={ADDRESS: events}))
+    assert [event.text for event in told.events.shown] == [
+        "added",
+        "r8125 matched (dynid), in bash (pid 42)",
+        "bound to e1000",
+        "unbound from its driver",
+        "removed",
+    ]
+
+
+def test_override_cleared() -> None:
+    """An empty line is not shown as a text."""
+    events = (write(5, StoreFile.DRIVER_OVERRIDE, "\n", address=ADDRESS),)
+    told = explain(machine(ALONE, device_events={ADDRESS: events}))
+    assert "tee (pid 123, uid 0) cleared driver_override" == told.events.shown[0].text
+
+
+def test_text_that_was_not_carried_whole() -> None:
+    """Dots stand for the rest."""
+    long = write(5, StoreFile.DRIVER_OVERRIDE, "x" * 9, address=ADDRESS)
+    events = (long._replace(size=4000, errno="EINVAL"),)
+    told = explain(machine(ALONE, device_events={ADDRESS: events}))
+    assert told.events.shown[0].text == (
+        "tee (pid 123, uid 0) wrote xxxxxxxxx... to driver_override: failed, EINVAL"
+    )
+
+
+def test_driver_came_and_went() -> None:
+    """The uevents of the driver that is asked about."""
+    events = (
+        uevent(5, Action.ADD, None, "vfio-pci"),
+        uevent(6, Action.REMOVE, None, "vfio-pci"),
+    )
+    told = explain(machine(ALONE, driver_events={"vfio-pci": events}), "vfio-pci")
+    assert [event.text for event in told.events.shown] == [
+        "driver vfio-pci registered",
+        "driver vfio-pci unregistered",
+    ]
+
+
+# Whatever the machine
+
+
+def test_gaps_that_touch_the_answer() -> None:
+    """Another device's gap is left out."""
+    gaps = (f"{OTHER} can't be read.", f"{ADDRESS} can't be read.", "No kernel memory.")
+    told = explain(machine(ALONE, gaps=gaps))
+    assert (f"{ADDRESS} can't be read.", "No kernel memory.") == told.unknown[:2]
+
+
+@pytest.mark.parametrize("name", ["a b", "o'dd", "-n", "back\\slash", "sl/ash"])
+def test_command_with_an_odd_name(name: str) -> None:
+    """A shell does with it what is meant."""
+    odd = driver(name, module="odd")
+    there = machine(ALONE, drivers=(odd,))
+    told = explain(there, name)
+    assert told.command is not None
+    assert name == obeyed(there, told.command)
+
+
+def test_command_with_a_name_that_no_shell_can_write() -> None:
+    """None is offered."""
+    odd = driver("new\nline", module="odd")
+    assert explain(machine(ALONE, drivers=(odd,)), "new\nline").command is None
+
+
+def obeyed(there: Machine, command: str) -> str | None:
+    """Do what a command does; return the driver that is bound in the end."""
+    words = shlex.split(command)
+    at = there.devices[ADDRESS]
+    open_gate = False
+    while words:
+        end = words.index("&&") if "&&" in words else len(words)
+        step, words = words[:end], words[end + 1 :]
+        path, value = step[-1], step[1:-2]
+        assert step[0] in ("echo", "printf")
+        if path.endswith("/driver_override"):
+            at = at._replace(driver_override=value[-1] if value else None)
+        elif path.endswith("/driver/unbind"):
+            at = at._replace(driver=None)
+        elif path.endswith("/sriov_drivers_autoprobe"):
+            open_gate = True
+        else:
+            assert at.driver is None
+            names = [each.driver for each in candidates(there, at)]
+            if not path.endswith("/drivers_probe"):
+                wanted = path.split("/")[-2].replace("!", "/")
+                names = [name for name in names if name == wanted]
+            physfn = there.devices.get(at.physfn or "")
+            closed = physfn is not None and physfn.sriov_drivers_autoprobe is False
+            if not closed or open_gate or at.driver_override is not None:
+                at = at._replace(driver=next(iter(names), None))
+    return at.driver
+
+
+@given(machines, st.none() | st.sampled_from(["vfio-pci", "e1000"]))
+def test_command_does_what_it_says(there: Machine, name: str | None) -> None:
+    """Of every machine: obeyed, the driver is bound, by the kernel's own semantics."""
+    if ADDRESS not in there.devices:
+        return
+    command = explain(there, name, Surroundings(noiommu=True)).command
+    if command is not None and "modprobe" not in command:
+        bound = obeyed(there, command)
+        assert bound is not None
+        assert bound == (name or bound)
+
+
+@given(machines, st.none() | st.sampled_from(["vfio-pci", "a\x1b"]))
+def test_any_machine_can_be_told(there: Machine, name: str | None) -> None:
+    """Nothing raises, every line is fit for a terminal, and the rest for JSON."""
+    if ADDRESS not in there.devices:
+        return
+    told = explain(there, name)
+    assert all(line.isprintable() for line in as_text(told, clock))
+    json.dumps(as_object(told))
