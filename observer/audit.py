@@ -132,6 +132,7 @@ def _audited_object(audited: Audited) -> dict[str, object]:
         "sriov_numvfs": device.sriov_numvfs,
         "sriov_drivers_autoprobe": device.sriov_drivers_autoprobe,
         "iommu_group": device.iommu_group,
+        "iommu_group_before": device.iommu_group_before,
         "boot_vga": device.boot_vga,
         "candidates": [*map(_candidate_object, audited.candidates)],
         "possible": [each.driver for each in audited.possible],

@@ -438,6 +438,21 @@ def test_override_set_later_explains_nothing_away() -> None:
     assert {Kind.DIFFERS} == kinds(device(bound="e1000", driver_override="vfio-pci"))
 
 
+def test_device_that_was_there_before() -> None:
+    """What happened to a VF that is gone explains nothing about the one after it."""
+    again = (uevent(7, Action.REMOVE), uevent(8, Action.ADD), probe(9, "vfio-pci"))
+    events = (*SET_BOUND_CLEARED, *again)
+    assert {Kind.UNSEEN} == kinds(device(bound="vfio-pci"), events=events)
+    assert [] == found(device(bound="e1000"), events=(*rebinds(5), *again[:2]))
+
+
+def test_group_that_changed() -> None:
+    """Another IOMMU group than the first one seen is noted."""
+    moved = device(bound="e1000", iommu_group=57, iommu_group_before=42)
+    assert ["iommu_group_changed"] == noted(moved)
+    assert [] == found(moved)
+
+
 def test_greedy_dynid() -> None:
     """A dynid that matches several devices, of which some have another driver."""
     greedy = driver("vfio-pci", ANY_OVERRIDE_ONLY, dynids=(E1000_ID,))

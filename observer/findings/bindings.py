@@ -77,7 +77,7 @@ def why_unknown(picture: Picture, device: PciDevice) -> str | None:
 
 def _decision(picture: Picture, device: PciDevice) -> Decision | None:
     """Return the last match of the driver that is bound, if it was seen."""
-    events = picture.machine.device_events.get(device.address, ())
+    events = picture.events(device.address)
     return next(
         (
             event
@@ -101,7 +101,7 @@ def _override_story(
     """Tell who set the override, and who cleared it after the match."""
     writes = [
         event
-        for event in picture.machine.device_events.get(device.address, ())
+        for event in picture.events(device.address)
         if isinstance(event, Write)
         and event.file is StoreFile.DRIVER_OVERRIDE
         and event.errno is None

@@ -20,7 +20,7 @@ _BINDS: Final = (StoreFile.BIND, StoreFile.UNBIND)
 
 def flapping(picture: Picture, device: PciDevice) -> Finding | None:
     """Find a device that is bound and unbound again and again."""
-    events = picture.machine.device_events.get(device.address, ())
+    events = picture.events(device.address)
     recent = [
         (sign, event)
         for event in events

@@ -25,6 +25,11 @@ def notes(picture: Picture, device: PciDevice) -> Iterator[Note]:
             f"override={quoted(device.driver_override or '')} is the kernel's own: a "
             f"VF of {printable(device.physfn or '')}, which is on vfio",
         )
+    if device.iommu_group_before is not None:
+        yield Note(
+            "iommu_group_changed",
+            f"IOMMU group {device.iommu_group}, was {device.iommu_group_before}",
+        )
     if device.driver is None:
         yield from _without_driver(picture, device)
     elif not explained(picture, device):
@@ -41,7 +46,7 @@ def _without_driver(picture: Picture, device: PciDevice) -> Iterator[Note]:
     if autoprobe_off(picture, device):
         yield Note(
             "sriov_drivers_autoprobe",
-            f"no driver, for sriov_drivers_autoprobe of {device.physfn} is off",
+            f"no driver, for sriov_drivers_autoprobe of its PF is off",
         )
     elif is_bridge(device):
         yield Note("bridge", "no driver, and a bridge needs none")

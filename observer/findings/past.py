@@ -102,8 +102,6 @@ def _bind_failed(past: Past, write: Write, driver: str, actor: Actor) -> Past:
 
 
 def _after_uevent(past: Past, uevent: Uevent) -> Past:
-    if uevent.action is Action.REMOVE:
-        return Past()
     if uevent.action is Action.BIND and not _just_now(past.bound_ns, uevent.ktime_ns):
         return _bound(past, uevent.driver, uevent.ktime_ns, None)
     if uevent.action is Action.UNBIND and not _just_now(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from observer.candidates import Candidate, Matching
 from observer.findings.past import Past, past_of
+from observer.record import Action, Uevent
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from observer.findings.shape import Actor, Clock
-    from observer.machine import Machine, PciDevice
+    from observer.machine import Event, Machine, PciDevice
 
 LISTED = 8  # names in a sentence
 _BRIDGE = 0x0604
@@ -42,12 +43,20 @@ class Picture:
         """Spell a CLOCK_MONOTONIC time as the clock on the wall."""
         return self._clock(ktime_ns + self.machine.realtime_offset_ns)
 
+    def events(self, address: str) -> tuple[Event, ...]:
+        """Return a device's events, without those of one that was there before it."""
+        events = self.machine.device_events.get(address, ())
+        for place in range(len(events) - 1, -1, -1):
+            event = events[place]
+            if isinstance(event, Uevent) and event.action is Action.REMOVE:
+                return events[place + 1 :]
+        return events
+
     def past(self, address: str) -> Past:
         """Return what a device's events tell."""
         past = self._pasts.get(address)
         if past is None:
-            past = past_of(self.machine.device_events.get(address, ()))
-            self._pasts[address] = past
+            past = self._pasts[address] = past_of(self.events(address))
         return past
 
     def matches(self, device: PciDevice) -> list[Candidate]:
