@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 from observer.record import (
     Judged,
@@ -15,6 +16,8 @@ from observer.record import (
     ProbeResult,
     Reason,
     Source,
+    StoreFile,
+    Wrote,
 )
 
 
@@ -30,6 +33,9 @@ class Books:
         self.judgements = dict.fromkeys(Judgement, 0)
         self.indeterminate = dict.fromkeys(Reason, 0)
         self.lost = dict.fromkeys(LossStage, 0)
+        self.writes: Counter[tuple[StoreFile, Judgement]] = Counter(
+            dict.fromkeys(product(StoreFile, Judgement), 0)
+        )
         # by name of the driver
         self.decisions: Counter[tuple[str, Source]] = Counter()
         self.divergences: Counter[tuple[str, Kind]] = Counter()
@@ -41,6 +47,8 @@ class Books:
             self._enter_decision(observation)
         elif isinstance(observation, Probed):
             self._enter_probe(observation)
+        elif isinstance(observation, Wrote):
+            self.writes[observation.write.file, observation.judgement] += 1
         elif isinstance(observation, Loss):
             self.lost[observation.stage] += observation.count
 

@@ -30,6 +30,11 @@ LOSSES = 64  # remembered; an older one is followed by others that cover as much
 _NONE = Source.NONE
 
 
+def undecided(write: Write) -> Wrote:
+    """Judge a write where nothing is known of what was before it."""
+    return Wrote(write, Judgement.INDETERMINATE, None)
+
+
 def give_up(_sink: Sink, error: Exception) -> None:
     """Let a sink's error end the pipeline."""
     raise error
@@ -47,15 +52,19 @@ class Pipeline:
         semantics: str,
         sinks: tuple[Sink, ...],
         *,
+        judge_write: Callable[[Write], Wrote] = undecided,
         on_sink_error: OnSinkError = give_up,
     ) -> None:
         """Judge by `semantics`; `on_sink_error` hears of a sink's exceptions.
+
+        A write is judged before any sink sees it.
 
         Raises KeyError when there is no such semantics.
         """
         SEMANTICS[semantics]
         self._semantics = semantics
         self._sinks = sinks
+        self._judge_write = judge_write
         self._on_sink_error = on_sink_error
         self._losses: deque[Loss] = deque(maxlen=LOSSES)
         # ktime of the last positive match by driver number and address
@@ -77,8 +86,8 @@ class Pipeline:
             return judge(record, expect(self._semantics, record.inputs))
         if isinstance(record, Probe):
             return Probed(record, self._kind(record))
-        if isinstance(record, Write):  # its judge is yet to come
-            return Wrote(record, Judgement.INDETERMINATE, None)
+        if isinstance(record, Write):
+            return self._judge_write(record)
         if isinstance(record, Loss):
             self._losses.append(record)
         elif isinstance(record, Unregister):

@@ -57,6 +57,8 @@ _ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _OF_DYNIDS: Final = {StoreFile.NEW_ID, StoreFile.REMOVE_ID}
 _UNKNOWN_TABLE: Final = Driver(0, "", None, TableState.UNKNOWN)
 _NO_TABLE: Final = Driver(0, "", None)
+# Where a probe, a write or a uevent may be among what was lost.
+_OF_BINDINGS: Final = {LossStage.OTHER, LossStage.MISSED, LossStage.QUEUE}
 # What a lost event was, and what is in doubt for it.
 _LOST: Final = {
     LossStage.RESERVE: "match decisions: what bound a device then may be unknown",
@@ -503,10 +505,10 @@ class Tracker:
     def _miss(self, loss: Loss) -> None:
         self._lost[loss.stage] += loss.count
         self.version += 1
-        if loss.stage is LossStage.QUEUE:
+        if loss.stage in _OF_BINDINGS:
             for address in self._devices:
                 self._doubt(address)
-        elif loss.stage is LossStage.OTHER:  # a write to new_id may be among them
+        if loss.stage is LossStage.OTHER:  # a write to new_id may be among them
             for name, known in self._drivers.items():
                 if known.dynids is not None:
                     self._set_dynids(name, None, loss.ktime_ns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,8 +33,11 @@ from observer.record import (
     Reason,
     Record,
     Source,
+    StoreFile,
     Task,
     Unregister,
+    Write,
+    Wrote,
 )
 
 SLUG = "linux-5.15"
@@ -56,6 +61,9 @@ PROBE = Probe(
     errno=None,
 )
 GONE = Unregister(300, 1, "e1000")
+WRITE = Write(
+    *(200, 100, TASK, 0, StoreFile.BIND, "e1000", None, ADDRESS, len(ADDRESS), None)
+)
 
 
 def observed(*fed: Record) -> list[Observation]:
@@ -100,6 +108,36 @@ def test_unknown_semantics() -> None:
     """A pipeline without a model is refused at once."""
     with pytest.raises(KeyError):
         Pipeline("linux-2.6", ())
+
+
+def test_write_is_judged_before_any_sink_sees_it() -> None:
+    """The judge of writes knows what was before, for it knows it from the sinks."""
+    seen: list[Observation] = []
+    before: list[list[Observation]] = []
+
+    def judge_write(write: Write) -> Wrote:
+        before.append(seen.copy())
+        return Wrote(write, Judgement.DIVERGE, "EBUSY")
+
+    pipeline = Pipeline(SLUG, (seen.append,), judge_write=judge_write)
+    pipeline.feed(DRIVER)
+    pipeline.feed(WRITE)
+    assert [[DRIVER]] == before
+    assert [DRIVER, Wrote(WRITE, Judgement.DIVERGE, "EBUSY")] == seen
+
+
+def test_write_without_its_judge() -> None:
+    """Nothing is said of writes where nobody judges them."""
+    assert [Wrote(WRITE, Judgement.INDETERMINATE, None)] == observed(WRITE)
+
+
+def test_writes_are_counted_by_file_and_judgement() -> None:
+    """Every pair is there from the start, and each write is in one."""
+    books = Books()
+    assert set(product(StoreFile, Judgement)) == books.writes.keys()
+    assert {0} == set(books.writes.values())
+    books(Wrote(WRITE, Judgement.AGREE, None))
+    assert 1 == books.writes[StoreFile.BIND, Judgement.AGREE] == books.writes.total()
 
 
 def test_other_records_pass() -> None:

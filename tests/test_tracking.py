@@ -2,123 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
-from observer.event_history import EventHistory, Limits
-from observer.machine import Decision, Machine, Origin, PciDevice, PciDriver
-from observer.record import (
-    Action,
-    Device,
-    Driver,
-    Id,
-    Inputs,
-    Judged,
-    Judgement,
-    Loss,
-    LossStage,
-    Match,
-    Outcome,
-    Path,
-    Probe,
-    Probed,
-    ProbeResult,
-    Reason,
-    Source,
-    StoreFile,
-    TableState,
-    Task,
-    Uevent,
-    Unregister,
-    Write,
-    Wrote,
+from observations import (
+    ADDRESS,
+    DYNID,
+    MACHINE,
+    START_NS,
+    new_id,
+    probe,
+    tracker,
 )
-from observer.timeline import DEPTH, Timeline
-from observer.tracking import Disagreement, Field, Tracker
 
-START_NS = 1000
-TASK = Task(10, 10, "sh", 0)
-ADDRESS, OTHER = "0000:00:02.0", "0000:00:03.0"
-IDS = Device(0x8086, 0x100E, 0x1AF4, 0x1100, 0x020000)
-TABLE = (Id(0x8086, 0x100E),)
-E1000 = PciDriver(Driver(0, "e1000", TABLE), Origin.KERNEL_MEMORY, (), "e1000")
-STUB = PciDriver(Driver(0, "pci-stub", None), Origin.KERNEL_MEMORY, (), None)
-DEVICE = PciDevice(ADDRESS, IDS, None, None)
-DYNID = Id(0x8086, 0x100E)
-MACHINE = Machine(
-    release="6.1",
-    layout="A",
-    semantics="linux-5.15",
-    new_id_rules="linux-5.11",
-    drivers_autoprobe=True,
-    drivers={"e1000": E1000, "pci-stub": STUB},
-    order_known=True,
-    devices={ADDRESS: DEVICE, OTHER: DEVICE._replace(address=OTHER)},
-    gaps=("A gap.",),
-    now_ns=START_NS,
-    realtime_offset_ns=5,
-)
-NONE = Outcome(Source.NONE)
-
-
-def tracker(**changes: object) -> Tracker:
-    """Return a tracker of that machine, or of one that differs from it."""
-    return Tracker(MACHINE._replace(**changes))
-
-
-def match(
-    ktime_ns: int,
-    driver: Driver,
-    outcome: Outcome = NONE,
-    *,
-    dynids: tuple[Id, ...] = (),
-    complete: bool = True,
-    override: str | None = None,
-    address: str = ADDRESS,
-    task: Task = TASK,
-    doubts: tuple[Reason, ...] = (),
-) -> Judged:
-    """Return a judged match."""
-    inputs = Inputs(IDS, driver, dynids, complete, override)
-    made = Match(ktime_ns, task, address, False, inputs, outcome, doubts)
-    return Judged(made, Judgement.AGREE, outcome)
-
-
-def probe(
-    ktime_ns: int,
-    name: str = "e1000",
-    result: ProbeResult = ProbeResult.BOUND,
-    errno: str | None = None,
-    address: str = ADDRESS,
-) -> Probed:
-    """Return a probe."""
-    path = Path.DRIVER_PROBE_DEVICE
-    return Probed(
-        Probe(ktime_ns, 10, TASK, address, 1, name, True, path, result, errno)
-    )
-
-
-def write(
-    ktime_ns: int,
-    file: StoreFile,
-    text: str,
-    *,
-    driver: str | None = None,
-    address: str | None = None,
-    errno: str | None = None,
-    size: int | None = None,
-    duration_ns: int = 10,
-) -> Wrote:
-    """Return a write."""
-    size = len(text) if size is None else size
-    made = Write(
-        ktime_ns, duration_ns, TASK, 0, file, driver, address, text, size, errno
-    )
-    return Wrote(made, Judgement.INDETERMINATE, None)
-
-
-def new_id(ktime_ns: int, text: str, **more: object) -> Wrote:
-    """Return a write to pci-stub's new_id."""
-    return write(ktime_ns, StoreFile.NEW_ID, text, driver="pci-stub", **more)  # type: ignore[arg-type]
+if TYPE_CHECKING:
+    from observer.machine import PciDevice
+    from observer.record import Id
+    from observer.tracking import Tracker
 
 
 def device(seen: Tracker, address: str = ADDRESS) -> PciDevice:
