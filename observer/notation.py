@@ -142,7 +142,7 @@ def _driver(fields: Fields, drivers: Drivers) -> Driver:
 def _match(fields: Fields, drivers: Drivers) -> Match:
     return Match(
         fields.integer("ktime_ns", U64),
-        _task(fields),
+        read_task(fields),
         fields.text("address"),
         fields.flag("is_virtfn"),
         Inputs(
@@ -161,7 +161,7 @@ def _probe(fields: Fields, _drivers: Drivers) -> Probe:
     return Probe(
         fields.integer("ktime_ns", U64),
         fields.integer("duration_ns", U64),
-        _task(fields),
+        read_task(fields),
         fields.text("address"),
         fields.integer("driver", U64),
         fields.text("name"),
@@ -186,7 +186,7 @@ def _write(fields: Fields, _drivers: Drivers) -> Write:
     return Write(
         fields.integer("ktime_ns", U64),
         fields.integer("duration_ns", U64),
-        _task(fields),
+        read_task(fields),
         fields.integer("uid", U32),
         fields.word("file", StoreFile),
         fields.text_or_null("driver"),
@@ -215,7 +215,8 @@ def _loss(fields: Fields, _drivers: Drivers) -> Loss:
     )
 
 
-def _task(fields: Fields) -> Task:
+def read_task(fields: Fields) -> Task:
+    """Read a task, whose fields stand among others."""
     return Task(
         fields.integer("pid", U32),
         fields.integer("tgid", U32),

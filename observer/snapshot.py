@@ -1,0 +1,167 @@
+"""A machine as a JSON object and back, for files and for other processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from observer import registered
+from observer.drivers import Drivers
+from observer.fields import FieldError, Fields
+from observer.machine import Decision, Machine, PciDevice
+from observer.notation import (
+    U32,
+    U64,
+    device_object,
+    id_object,
+    read_device,
+    read_id,
+    read_record,
+    read_task,
+    record_object,
+)
+from observer.record import Probe, Source, Uevent, Write
+from observer.registered import Inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from observer.machine import Event
+
+FORMAT: Final = "pci-observer-machine"
+VERSION: Final = 1
+
+_Event = TypeVar("_Event")
+
+
+def as_object(machine: Machine) -> dict[str, object]:
+    """Write a machine.
+
+    Ids of tables and dynids are lists of eight numbers, events are as in recordings.
+    """
+    drivers = tuple(machine.drivers.values())
+    inventory = Inventory(drivers, machine.order_known, machine.gaps)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "release": machine.release,
+        "layout": machine.layout,
+        "semantics": machine.semantics,
+        "new_id_rules": machine.new_id_rules,
+        "now_ns": machine.now_ns,
+        "realtime_offset_ns": machine.realtime_offset_ns,
+        "observed_since_ns": machine.observed_since_ns,
+        "drivers_autoprobe": machine.drivers_autoprobe,
+        "inventory": registered.as_object(inventory),
+        "devices": [*map(_device_object, machine.devices.values())],
+        "device_events": _events_object(machine.device_events),
+        "driver_events": _events_object(machine.driver_events),
+    }
+
+
+def from_object(value: object) -> Machine:
+    """Read what `as_object` wrote; unknown fields and kinds of events are skipped.
+
+    Raises FieldError, also where a newer version wrote it.
+    """
+    fields = Fields(value, "machine")
+    if fields.text("format") != FORMAT:
+        raise FieldError(f"machine.format: not {FORMAT}")
+    version = fields.integer("version", U64)
+    if version > VERSION:
+        raise FieldError(f"machine.version: {version} is newer than {VERSION}")
+    inventory = registered.from_object(fields.value("inventory"))
+    devices = map(_device, fields.nested_list("devices"))
+    return Machine(
+        release=fields.text("release"),
+        layout=fields.text("layout"),
+        semantics=fields.text("semantics"),
+        new_id_rules=fields.text("new_id_rules"),
+        drivers_autoprobe=_flag(fields, "drivers_autoprobe"),
+        drivers={known.driver.name: known for known in inventory.drivers},
+        order_known=inventory.order_known,
+        devices={device.address: device for device in devices},
+        gaps=inventory.gaps,
+        now_ns=fields.integer("now_ns", U64),
+        realtime_offset_ns=fields.integer("realtime_offset_ns", U64),
+        observed_since_ns=_number(fields, "observed_since_ns", U64),
+        device_events=_events(fields.nested("device_events"), _device_event),
+        driver_events=_events(fields.nested("driver_events"), _driver_event),
+    )
+
+
+def _device_object(device: PciDevice) -> dict[str, object]:
+    return {**device._asdict(), "ids": device_object(device.ids)}
+
+
+def _device(fields: Fields) -> PciDevice:
+    return PciDevice(
+        address=fields.text("address"),
+        ids=read_device(fields.nested("ids")),
+        driver=fields.text_or_null("driver"),
+        driver_override=fields.text_or_null("driver_override"),
+        physfn=fields.text_or_null("physfn"),
+        sriov_numvfs=_number(fields, "sriov_numvfs", U32),
+        sriov_drivers_autoprobe=_flag(fields, "sriov_drivers_autoprobe"),
+        iommu_group=_number(fields, "iommu_group", U32),
+        boot_vga=_flag(fields, "boot_vga"),
+        iommu_group_before=_number(fields, "iommu_group_before", U32),
+    )
+
+
+def _events_object(events: Mapping[str, tuple[Event, ...]]) -> dict[str, object]:
+    return {name: [*map(_event_object, each)] for name, each in events.items()}
+
+
+def _event_object(event: Event) -> dict[str, object]:
+    if not isinstance(event, Decision):
+        return record_object(event)
+    fields = event._asdict()
+    fields |= fields.pop("task")._asdict()
+    fields["dynid"] = None if event.dynid is None else id_object(event.dynid)
+    return {"record": "decision", **fields}
+
+
+def _events(
+    fields: Fields, read: Callable[[Fields], _Event | None]
+) -> dict[str, tuple[_Event, ...]]:
+    return {
+        name: tuple(
+            event
+            for each in fields.nested_list(name)
+            if (event := read(each)) is not None
+        )
+        for name in fields.all
+    }
+
+
+def _device_event(fields: Fields) -> Event | None:
+    if fields.text("record") == "decision":
+        return _decision(fields)
+    record = read_record(fields, Drivers())
+    return record if isinstance(record, Probe | Write | Uevent) else None
+
+
+def _driver_event(fields: Fields) -> Write | Uevent | None:
+    record = read_record(fields, Drivers())
+    return record if isinstance(record, Write | Uevent) else None
+
+
+def _decision(fields: Fields) -> Decision:
+    unknown = fields.value("dynid") is None
+    return Decision(
+        fields.integer("ktime_ns", U64),
+        read_task(fields),
+        fields.text("driver"),
+        fields.word("match", Source),
+        _number(fields, "index", U32),
+        fields.text_or_null("driver_override"),
+        None if unknown else read_id(fields.nested("dynid")),
+    )
+
+
+def _number(fields: Fields, name: str, maximum: int) -> int | None:
+    return None if fields.value(name) is None else fields.integer(name, maximum)
+
+
+def _flag(fields: Fields, name: str) -> bool | None:
+    return None if fields.value(name) is None else fields.flag(name)
