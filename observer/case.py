@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from observer.findings import Picture
 from observer.happenings import began_ns
 from observer.record import Probe, ProbeResult
 
@@ -115,6 +116,16 @@ def kept_by_pf(case: Case) -> bool:
         and physfn.sriov_drivers_autoprobe is False
         and case.device.driver_override is None
     )
+
+
+def user_owns_pf(case: Case) -> bool:
+    """Tell whether the device is a VF whose PF is on vfio."""
+    return Picture(case.machine).vfio_pf(case.device) is not None
+
+
+def left_to_vfio(case: Case, name: str) -> bool:
+    """Tell whether the driver must not have the device: a user owns its PF."""
+    return user_owns_pf(case) and not Picture(case.machine).is_vfio(name)
 
 
 DENYLISTED: Final = "refused by the driver's denylist (disable_denylist=1)"

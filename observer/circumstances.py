@@ -80,6 +80,14 @@ def _held(case: Case) -> Iterator[Obstacle]:
     yield Obstacle("resource_held", text)
 
 
+def _regrouped(case: Case) -> Iterator[Obstacle]:
+    group, before = case.device.iommu_group, case.device.iommu_group_before
+    if before is not None:
+        yield Obstacle(
+            "regrouped", f"IOMMU group {before} -> {group} since it was first seen"
+        )
+
+
 def _dynid_there(case: Case) -> Iterator[Obstacle]:
     driver = case.machine.drivers.get(case.asked or "")
     if driver is None or not case.waits:
@@ -121,6 +129,7 @@ def _id_of(text: str) -> Id:
 _CIRCUMSTANCES: Final[tuple[Callable[[Case], Iterator[Obstacle]], ...]] = (
     _rivals,
     _dynid_there,
+    _regrouped,
     _built_in,
     _held,
 )

@@ -12,6 +12,7 @@ from observer.case import (
     Obstacle,
     hopeless,
     kept_by_pf,
+    left_to_vfio,
 )
 from observer.happenings import began_ns
 from observer.machine import Decision
@@ -226,10 +227,20 @@ def _another_driver(case: Case) -> Iterator[Obstacle]:
 
 def _sriov_drivers_autoprobe(case: Case) -> Iterator[Obstacle]:
     if case.wanted and kept_by_pf(case):
+        physfn = quoted(case.device.physfn or "")
         yield Obstacle(
             "sriov_drivers_autoprobe",
-            f"sriov_drivers_autoprobe of the PF {case.device.physfn} is off and no "
-            "override is set: match ok, probe=-ENODEV without asking the driver",
+            f"sriov_drivers_autoprobe of the PF {physfn} is off and no override is "
+            "set: match ok, probe=-ENODEV without asking the driver",
+        )
+
+
+def _pf_on_vfio(case: Case) -> Iterator[Obstacle]:
+    if any(left_to_vfio(case, name) for name in case.wanted):
+        physfn = quoted(case.device.physfn or "")
+        yield Obstacle(
+            "pf_on_vfio",
+            f"its PF {physfn} is on vfio: no driver of the host's must take it",
         )
 
 
@@ -283,7 +294,7 @@ def _usual_reason(case: Case, name: str, errno: str | None) -> str | None:
     """Name the state that goes with an errno of the core's."""
     device = case.device
     users = sorted(
-        other.address
+        quoted(other.address)
         for other in case.machine.devices.values()
         if other.address != device.address
         and device.iommu_group is not None
@@ -305,6 +316,7 @@ _GATES: Final[tuple[Callable[[Case], Iterator[Obstacle]], ...]] = (
     _override_only,
     _another_driver,
     _sriov_drivers_autoprobe,
+    _pf_on_vfio,
     _deferred,
     _refused,
 )

@@ -11,7 +11,14 @@ import shlex
 from typing import TYPE_CHECKING
 
 from observer.candidates import Matching, matches
-from observer.case import DENYLISTED, Case, hopeless, kept_by_pf
+from observer.case import (
+    DENYLISTED,
+    Case,
+    hopeless,
+    kept_by_pf,
+    left_to_vfio,
+    user_owns_pf,
+)
 from observer.model import expect
 from observer.record import Driver, Inputs, ProbeResult
 
@@ -24,7 +31,7 @@ _DRIVERS_PROBE = f"{_BUS}/drivers_probe"
 
 def remedy(case: Case) -> str | None:
     """Return the command; None: nothing is to be done, or nothing is known to help."""
-    if not case.waits:
+    if not case.waits or (case.asked and left_to_vfio(case, case.asked)):
         return None
     case = case._replace(matching=Matching(case.machine))  # of the kernel that runs
     steps = _any(case) if case.asked is None else _this(case, case.asked)
@@ -53,7 +60,11 @@ def _any(case: Case) -> list[str]:
     override = case.device.driver_override
     if override is None:
         return _native(case)
-    natives = [name for name in _matching(case, None) if name != override]
+    natives = [
+        name
+        for name in _matching(case, None)
+        if name != override and not left_to_vfio(case, name)
+    ]
     if natives:
         return [_clear(case), *_native(_cleared(case))]
     if override not in case.machine.drivers:
@@ -66,6 +77,8 @@ def _any(case: Case) -> list[str]:
 
 def _native(case: Case) -> list[str]:
     names = _matching(case, None)
+    if user_owns_pf(case):
+        return []
     if not names:
         if case.possible:  # one may match; then it is no matter of loading
             return []
@@ -77,7 +90,7 @@ def _native(case: Case) -> list[str]:
         return _load(case, loadable[0]) if loadable else []
     if kept_by_pf(case):
         switch = f"{_device(case.device.physfn or '')}/sriov_drivers_autoprobe"
-        return [f"echo 1 > {switch}", _probe(case)]
+        return [f"echo 1 > {shlex.quote(switch)}", _probe(case)]
     return [] if _was_refused(case, names) else [_probe(case)]
 
 

@@ -7,8 +7,8 @@ the 28, these are not about a machine as it runs now and have no test here:
 - 7, 8, 21: what was bound in an earlier boot or under another kernel.
 
 The part of 4 that a running kernel shows is tested. Of 20 the release in which the
-winner would change belongs to another kernel as well, as does the group's old number
-of 16. 2, 14, 15 and 28 are findings of the audit: here it is tested that they are told.
+winner would change belongs to another kernel as well, as does the number that a group
+of 16 had in an earlier boot. What 2, 14, 15 and 28 say are findings of the audit.
 """
 
 from __future__ import annotations
@@ -172,6 +172,21 @@ def test_01_new_id_is_not_idempotent() -> None:
     )
 
 
+def test_02_dynid_that_takes_more() -> None:
+    """The audit's finding is told of each device that is concerned."""
+    vfio = VFIO_PCI._replace(dynids=(E1000_DYNID,))
+    there = machine(
+        ALONE,
+        device(OTHER, "vfio-pci"),
+        device("0000:00:04.0", "e1000"),
+        drivers=(E1000, vfio),
+    )
+    assert (
+        "greedy_dynid: dynid 8086:100e of vfio-pci matches 3 devices, 2 of them not "
+        f"bound to it: {ADDRESS}, 0000:00:04.0"
+    ) in text(explain(there))
+
+
 def test_03_release_left_an_override() -> None:
     """The native driver is kept away; clearing the override brings it back."""
     told = explain(machine(device(driver_override="vfio-pci", iommu_group=7)))
@@ -288,6 +303,26 @@ def test_13_truth_per_address() -> None:
     )
 
 
+def test_14_flapping() -> None:
+    """A device that is bound and unbound again and again, and by whom."""
+    events = tuple(
+        write(at, StoreFile.UNBIND, driver="e1000", task=BASH) for at in range(10, 15)
+    )
+    there = machine(ALONE, device_events={ADDRESS: events})
+    assert f"flapping: {ADDRESS} rebind flapping: 5 times since T10, by comm=bash" in (
+        text(explain(there))
+    )
+
+
+def test_15_group_partly_on_vfio() -> None:
+    """The others of the group are named."""
+    there = machine(ALONE, device(OTHER, "vfio-pci", iommu_group=7))
+    assert (
+        f"partial_group: group 7: 1 of 2 functions on vfio-pci; missing: {ADDRESS} "
+        "(e1000)"
+    ) in text(explain(there))
+
+
 def test_16_unbound_by() -> None:
     """A link vanished: the actor and the time."""
     events = (write(10, StoreFile.UNBIND, driver="e1000", task=BASH),)
@@ -295,6 +330,12 @@ def test_16_unbound_by() -> None:
     assert f"T9.999 bash (pid 42, uid 0) wrote {ADDRESS} to unbind of e1000" in (
         text(told)
     )
+
+
+def test_16_group_renumbered() -> None:
+    """The group's number is not what it was."""
+    told = explain(machine(ALONE._replace(iommu_group=57, iommu_group_before=42)))
+    assert {"regrouped": "IOMMU group 42 -> 57 since it was first seen"} == gates(told)
 
 
 def test_17_no_iommu_group() -> None:
@@ -549,6 +590,36 @@ def test_27_must_be_detached() -> None:
         "vfio-pci",
     )
     assert gates(told)["bound"] == "current driver ixgbe; needs override vfio-pci"
+
+
+def test_28_vf_of_a_pf_on_vfio() -> None:
+    """It must never be on a driver of the host's."""
+    pf = device(OTHER, "vfio-pci", iommu_group=8, sriov_numvfs=1)
+    there = machine(pf, ALONE._replace(physfn=OTHER))
+    assert f"ALERT: VF {ADDRESS} of a vfio-owned PF bound to e1000" in (
+        text(explain(there))
+    )
+
+
+def test_28_override_of_the_kernels() -> None:
+    """Then the override is not stale."""
+    pf = device(OTHER, "vfio-pci", iommu_group=8, sriov_numvfs=1)
+    vf = device(driver_override="vfio-pci", physfn=OTHER, iommu_group=7)
+    told = explain(machine(pf, vf))
+    assert "override=vfio-pci is the kernel's own" in text(told)
+    assert "stale_override" not in text(told)
+    assert told.command == commands("echo ADDRESS > DRIVERS_PROBE")
+
+
+@pytest.mark.parametrize("name", [None, "e1000"])
+def test_28_no_command_gives_it_to_the_host(name: str | None) -> None:
+    """The story says why not."""
+    pf = device(OTHER, "vfio-pci", iommu_group=8, sriov_numvfs=1)
+    told = explain(machine(pf, device(physfn=OTHER, iommu_group=7)), name)
+    assert gates(told)["pf_on_vfio"] == (
+        f"its PF {OTHER} is on vfio: no driver of the host's must take it"
+    )
+    assert told.command is None
 
 
 # What is in the way
