@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from observer.machine import Machine
     from observer.record import Observation
 
-DEVICE_EVENTS: Final = Limits(each=32, total=8192, absent=256)
+DEVICE_EVENTS: Final = Limits(each=64, total=8192, absent=256)
 DRIVER_EVENTS: Final = Limits(each=64, total=2048, absent=64)
 REMEMBERED: Final = 4096  # addresses, for what is known of absent devices
 ECHO_NS: Final = 10_000_000_000  # how late a uevent may come after its record
@@ -436,6 +436,8 @@ class Tracker:
                 self._driver_told(uevent, uevent.driver)
             return
         address = uevent.address
+        if uevent.action is Action.UNBIND and uevent.driver is None:
+            uevent = uevent._replace(driver=self._unbound_from(address))
         self._remember(address, uevent)
         if uevent.action is Action.REMOVE:
             self._remove(address)
@@ -445,6 +447,18 @@ class Tracker:
             self._bind(address, uevent.driver, uevent.ktime_ns, uevent.ktime_ns)
         else:
             self._doubt(address)
+
+    def _unbound_from(self, address: str) -> str | None:
+        """Return what an unbind took away, for no kernel says it; None: unknown."""
+        known = self._bound.get(address)
+        if known is None:
+            return None
+        if known.now is not None:
+            return known.now
+        try:  # the record of it came before the uevent
+            return known.at(known.since_ns - 1)
+        except LookupError:
+            return None
 
     # Devices.
 

@@ -31,14 +31,23 @@ from observer.record import (
     Action,
     Device,
     Id,
+    Judgement,
+    Probe,
+    Probed,
     ProbeResult,
     StoreFile,
     TableState,
     Task,
+    Uevent,
+    Unregister,
+    Write,
+    Wrote,
 )
+from observer.tracking import Tracker
 
 if TYPE_CHECKING:
     from observer.machine import Event, PciDevice
+    from observer.record import Observation
 
 # The names that the contract with the outside knows.
 CONTRACT = {"stale_override", "orphan", "unexplained_binding", "binding_changed"}
@@ -263,7 +272,7 @@ def test_unbound_and_bind_failed(late: bool) -> None:  # noqa: FBT001
     left = found(device(driver_override="vfio-pci"), events=events)
     assert text_of(Kind.UNBOUND_AND_BIND_FAILED, left) == (
         f"{ADDRESS} orphaned since @1000005; last driver e1000; unbound by {SEEN}; "
-        "then the bind to vfio-pci: match ok, probe=-EINVAL; no IOMMU group; "
+        "then bind failed, vfio-pci: match ok, probe=-EINVAL; no IOMMU group; "
         "candidates: vfio-pci"
     )
 
@@ -272,7 +281,7 @@ def test_bind_without_match() -> None:
     """A bind write that failed before any probe: the driver does not match."""
     events = (*UNBOUND, write(9, StoreFile.BIND, driver="vfio-pci", errno="ENODEV"))
     (finding,) = found(device(iommu_group=1), events=events)
-    assert "then the bind to vfio-pci: bind=-ENODEV; " in finding.text
+    assert "then bind failed, vfio-pci: bind=-ENODEV; " in finding.text
 
 
 def test_bind_of_a_bound_device() -> None:
@@ -347,6 +356,32 @@ def test_candidate_gone() -> None:
     assert Kind.UNBOUND_AND_BIND_FAILED is first.kind
     back = left._replace(drivers={**left.drivers, "vfio-pci": VFIO_PCI})
     assert {Kind.UNBOUND} == {each.kind for each in findings(Picture(back))}
+
+
+def observed(event: Event) -> Observation:
+    """Return an event as it passes through the observer."""
+    if isinstance(event, Write):
+        return Wrote(event, Judgement.AGREE, None)
+    assert isinstance(event, Probe | Uevent)
+    return Probed(event) if isinstance(event, Probe) else event
+
+
+@pytest.mark.parametrize("record_first", [False, True])
+def test_driver_of_before_anybody_watched(record_first: bool) -> None:  # noqa: FBT001
+    """No kernel names the driver in the uevent of an unbind, but it was known."""
+    tracker = Tracker(machine(device(bound="vfio-pci")))
+    told: list[Observation] = [
+        uevent(101, Action.UNBIND),
+        Unregister(seconds(101.1), 0, "vfio-pci"),
+    ]
+    for each in reversed(told) if record_first else told:
+        tracker(each)
+    left = tracker.machine(seconds(110))
+    (finding,) = findings(Picture(left))
+    assert Kind.CANDIDATE_GONE is finding.kind
+    assert "driver vfio-pci unregistered at @1000101; 1 device lost its candidate" in (
+        finding.text
+    )
 
 
 def test_removed_device_has_no_past() -> None:
@@ -558,6 +593,26 @@ def test_flapping() -> None:
     assert [] == found(device(bound="e1000"), events=rebinds(4))
     later = seconds(24 * 3600 + 15)
     assert [] == found(device(bound="e1000"), events=rebinds(5), now_ns=later)
+
+
+def test_flapping_with_overrides_is_remembered() -> None:
+    """All that a tool writes to rebind a device five times is kept long enough."""
+    tracker = Tracker(machine(device(bound="vfio-pci")))
+    name = StoreFile.DRIVER_OVERRIDE
+    for at in range(101, 501, 50):
+        for each in (
+            write(at, name, "vfio-pci\n", address=ADDRESS),
+            write(at + 1, StoreFile.UNBIND, driver="vfio-pci"),
+            uevent(at + 2, Action.UNBIND),
+            probe(at + 3, "vfio-pci", ProbeResult.DEFERRED, "EPROBE_DEFER"),
+            probe(at + 4, "vfio-pci"),
+            write(at + 4.001, StoreFile.BIND, driver="vfio-pci"),
+            uevent(at + 4.002, Action.BIND, driver="vfio-pci"),
+            write(at + 5, name, "\n", address=ADDRESS),
+        ):
+            tracker(observed(each))
+    found = findings(Picture(tracker.machine(seconds(600))))
+    assert Name.FLAPPING in [finding.finding for finding in found]
 
 
 @settings(max_examples=200)

@@ -49,7 +49,7 @@ def _orphan(
         text = f"{address} orphaned{since}; last driver {last}; unbound by {by(actor)}"
         if failure is not None:
             kind = Kind.UNBOUND_AND_BIND_FAILED
-            text += f"; then the bind to {_failed(picture, device, failure)}"
+            text += f"; then bind failed, {_failed(picture, device, failure)}"
         text += f"; candidates: {listed(matching)}"
     elif failure is not None:
         kind = Kind.PROBE_REFUSED
