@@ -301,3 +301,10 @@ def test_others_may_not_listen() -> None:
         path = Path(directory, "observer.sock")
         with nobody(), pytest.raises(ControlError, match="permission denied"):
             control.listen(path)
+
+
+def test_no_time_at_all(tmp_path: Path) -> None:
+    """A deadline that has passed already is a daemon that did not answer."""
+    path = tmp_path / "observer.sock"
+    with daemon(path), pytest.raises(ControlError, match="did not answer within 0 s"):
+        fetch(path, "/status", timeout_s=0)
