@@ -22,6 +22,7 @@ from observer.audit import audit
 from observer.control import ControlError, fetch
 from observer.fields import FieldError
 from observer.record import PCI_ANY_ID
+from observer.snapshot import from_object
 from observer.status_page import Status
 from observer.text import printable
 
@@ -56,20 +57,18 @@ class _Section(NamedTuple):
     rows: Sequence[Sequence[Text]]
 
 
-def view(
-    socket: Path, look: Callable[[], Machine], read: Callable[[object], Machine]
-) -> View:
+def view(socket: Path, look: Callable[[], Machine]) -> View:
     """Ask the daemon, or where there is none, look.
 
-    `read` takes the daemon's JSON and may raise FieldError. Raises ControlError when
-    there is a daemon that does not answer, and what `look` raises.
+    Raises ControlError when there is a daemon that does not answer, and what `look`
+    raises.
     """
     host = os.uname().nodename
     status, machine = fetch(socket, "/status"), fetch(socket, "/machine")
     if status is None or machine is None:
         return View(host, audit(look()), None)
     try:
-        return View(host, audit(read(machine)), Status.from_object(status))
+        return View(host, audit(from_object(machine)), Status.from_object(status))
     except (FieldError, KeyError) as e:  # KeyError: a semantics not known here
         raise ControlError(
             f"the daemon behind {socket} is of another version than this command "

@@ -19,10 +19,10 @@ from observer import control
 from observer.audit import Audit, audit
 from observer.candidates import Candidate
 from observer.control import ControlError
-from observer.fields import Fields
 from observer.findings import Finding, Kind, Name
 from observer.record import Device, Id, Indeterminate, Reason
 from observer.server import Server
+from observer.snapshot import as_object
 from observer.status import View, console, render, show, view
 from observer.status_page import Line, Status
 
@@ -351,18 +351,11 @@ def test_poor_encoding() -> None:
 @contextmanager
 def daemon(path: Path, status: dict[str, object], seen: Machine) -> Iterator[None]:
     """Answer as the daemon does."""
-    pages = control.routes(
-        machine=lambda: {"semantics": seen.semantics}, status=lambda: status
-    )
+    pages = control.routes(machine=lambda: as_object(seen), status=lambda: status)
     server = Server(control.listen(path), pages)
     server.start()
     yield
     server.stop()
-
-
-def read(value: object) -> Machine:
-    """Read what `daemon` says of a machine."""
-    return MACHINE._replace(semantics=Fields(value).text("semantics"))
 
 
 def never() -> Machine:
@@ -374,13 +367,13 @@ def test_from_the_daemon(tmp_path: Path) -> None:
     """What the daemon knows is shown."""
     path = tmp_path / "observer.sock"
     with daemon(path, STATUS.as_object(), MACHINE):
-        seen = view(path, never, read)
+        seen = view(path, never)
     assert View(os.uname().nodename, audit(MACHINE), STATUS) == seen
 
 
 def test_from_a_look(tmp_path: Path) -> None:
     """Without a daemon the machine itself is looked at."""
-    seen = view(tmp_path / "observer.sock", lambda: MACHINE, read)
+    seen = view(tmp_path / "observer.sock", lambda: MACHINE)
     assert View(os.uname().nodename, audit(MACHINE), None) == seen
 
 
@@ -400,4 +393,4 @@ def test_another_version(
         daemon(path, status, seen),
         pytest.raises(ControlError, match=f"of another version.*{name}.*restart it"),
     ):
-        view(path, never, read)
+        view(path, never)
