@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(verbs)
     _add_predict(verbs)
     _add_semantics(verbs)
+    _add_status(verbs)
     return parser
 
 
@@ -202,6 +203,35 @@ def _add_semantics(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
+def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show devices, drivers, findings and losses, until Ctrl-C."
+    parser = _verb(verbs, "status", _status, text)
+    parser.add_argument(
+        "--once", action="store_true", help="print it once, as where no terminal is"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default=2.0,
+        metavar="S",
+        help="seconds from picture to picture (default: 2)",
+    )
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=Path("/run/pci-observer/observer.sock"),
+        metavar="PATH",
+        help="where the daemon listens (default: %(default)s)",
+    )
+
+
+def _interval(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:  # noqa: PLR2004 - an hour
+        raise argparse.ArgumentTypeError(f"{text} is not within 0.1 and 3600")
+    return value
+
+
 def _fail(sentence: object, status: int) -> int:
     print(f"pci-observer: {printable(str(sentence))}", file=sys.stderr)
     return status
@@ -320,4 +350,26 @@ def _semantics(options: argparse.Namespace) -> int:
         print(json.dumps(semantics.as_object(options.slug), indent=2))
     else:
         print(semantics.as_text(options.slug), end="")
+    return GOOD
+
+
+def _status(options: argparse.Namespace) -> int:
+    from observer import present, status  # noqa: PLC0415
+    from observer.control import ControlError  # noqa: PLC0415
+    from observer.kernel import KernelError  # noqa: PLC0415
+    from observer.layout import LayoutError  # noqa: PLC0415
+
+    try:
+        status.show(
+            lambda: status.view(options.socket, present.look),
+            status.console(sys.stdout),
+            once=options.once,
+            interval_s=options.interval,
+        )
+    except ControlError as e:
+        return _fail(e, USAGE)
+    except (KernelError, LayoutError) as e:
+        return _fail(e, UNOBSERVABLE)
+    except KeyboardInterrupt:  # before there is a picture
+        return GOOD
     return GOOD

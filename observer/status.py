@@ -257,20 +257,26 @@ def _parts(section: _Section, share: int) -> Iterator[RenderableType]:
     if share < len(rows):
         rows, more = rows[: share - 1], len(rows) - share + 1
     yield _text(f"{section.title} ({len(section.rows)})", "bold")
+    if section.headings:
+        yield _table(section, rows)
+    else:
+        yield from (text for row in rows for text in row)
+    if more:
+        yield _indented(f"... and {more} more")
+
+
+def _table(section: _Section, rows: Sequence[Sequence[Text]]) -> Table:
     table = Table(
         box=None,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        show_header=bool(section.headings),
         header_style="",
     )
-    for place, heading in enumerate(section.headings or ("",)):
+    for place, heading in enumerate(section.headings):
         table.add_column(Text(heading, "bold"), no_wrap=place < section.firm)
     for row in rows:
         table.add_row(*row)
-    yield table
-    if more:
-        yield _indented(f"... and {more} more")
+    return table
 
 
 def _text(text: str, style: str = "") -> Text:

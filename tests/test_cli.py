@@ -6,11 +6,12 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from observer import __version__
+from observer import __version__, control
 from observer.cli import FINDING, GOOD, UNOBSERVABLE, USAGE, main
 from observer.model import SEMANTICS
 from observer.record import (
@@ -31,7 +32,7 @@ from observer.recording import Header, Writer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERBS = ("run", "record", "replay", "doctor", "predict", "semantics")
+VERBS = ("run", "record", "replay", "doctor", "predict", "semantics", "status")
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 AGREE = Match(
@@ -327,3 +328,41 @@ def test_reader_that_leaves(arguments: list[str], unbuffered: str) -> None:
     _, errors = command.communicate(timeout=60)
     assert [] == [line for line in errors.splitlines() if "BrokenPipe" in line]
     assert command.returncode in {GOOD, USAGE, UNOBSERVABLE}
+
+
+def test_status_of_a_broken_daemon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A daemon that gives no answer is one line and a status, no picture."""
+    path = tmp_path / "observer.sock"
+    with control.listen(path) as listener:
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        assert USAGE == main(["status", "--once", "--socket", str(path)])
+        thread.join()
+    told = capsys.readouterr()
+    assert "" == told.out
+    assert f"pci-observer: the daemon behind {path} gave no whole" in told.err
+
+
+def test_status_without_a_daemon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a daemon this machine is looked at, or it is said why that can't be."""
+    status = main(["status", "--once", "--socket", str(tmp_path / "observer.sock")])
+    told = capsys.readouterr()
+    assert status in (GOOD, UNOBSERVABLE)
+    assert ("! no daemon: only the present is known" in told.out) == (status == GOOD)
+    assert bool(told.err) == (status == UNOBSERVABLE)
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "nan", "inf", "x"])
+def test_status_interval(interval: str) -> None:
+    """An interval that can't be waited is wrong usage."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(["status", "--interval", interval])
+    assert USAGE == exit_info.value.code

@@ -81,7 +81,7 @@ def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option in README.md's text on the command is one of a verb's."""
-    verbs = ("run", "record", "replay", "doctor", "predict", "semantics")
+    verbs = ("run", "record", "replay", "doctor", "predict", "semantics", "status")
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
         "--help"
