@@ -84,7 +84,8 @@ def _unregistered(case: Case, name: str) -> Iterator[Obstacle]:
         yield Obstacle(
             "unregistered",
             f"driver {quoted(name)} unregistered at {case.time(at)}; "
-            f"{_count(devices, 'device')} lost their candidate",
+            f"{_count(devices, 'device')} lost {'its' if devices == 1 else 'their'} "
+            "candidate",
         )
 
 
