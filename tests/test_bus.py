@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,6 +176,38 @@ def test_a_table_without_end() -> None:
     assert gap.startswith("The id_table of endless is longer than 65536 entries")
 
 
+def test_a_list_that_grows_as_it_is_read_has_an_end(bus: Bus) -> None:
+    """Its links agree all the way; after many it is called unknown."""
+    step, begin = 4096, 0x20000000
+    bus.put(bus.dynids["vfio-pci"][0], begin)
+    bus.put(bus.drivers["vfio-pci"] + bus.list_of_dynids, begin)
+
+    def read(requests: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        answers = []
+        for at, length in requests:
+            if begin <= at < begin << 2:
+                back = at - step
+                if at == begin:
+                    back = bus.drivers["vfio-pci"] + bus.list_of_dynids
+                links = struct.pack("<QQ", at + step, back)
+                answers.append(links.ljust(length, b"\0"))
+            else:
+                answers += bus.read([(at, length)])
+        return answers
+
+    found = registered(bus.btf, read, bus.symbols)
+
+    assert found.drivers[2].dynids is None
+    assert ("The dynids of vfio-pci could not be read.",) == found.gaps
+
+
+def test_a_dynid_that_is_skipped_is_missed(bus: Bus) -> None:
+    """The one behind it still points back to it."""
+    head = bus.drivers["vfio-pci"] + bus.list_of_dynids
+    bus.put(head, bus.dynids["vfio-pci"][1])
+    assert registered(bus.btf, bus.read, bus.symbols).drivers[2].dynids is None
+
+
 @pytest.mark.parametrize("broken", [0, CUT, "itself", "other"])
 def test_broken_dynids_are_unknown(bus: Bus, broken: int | str) -> None:
     """A null, bad or endless link: not an empty list, not the half of one."""
@@ -202,23 +235,27 @@ def test_a_driver_that_does_not_fit_is_counted(bus: Bus, member: str) -> None:
     assert gap.startswith("1 of 3 registered PCI drivers could not be read")
 
 
-def unregister(bus: Bus) -> None:
-    """Take e1000 off the bus, and free it."""
-    bus.unmap(bus.privates.pop("e1000"))
-    bus.unmap(bus.drivers["e1000"])
-    bus.unmap(bus.tables["e1000"])
+def unregister(bus: Bus, *, reuse: bool) -> None:
+    """Take e1000 off the bus, and free it; another may write there at once."""
+    bus.privates.pop("e1000")
     bus.seal()
+    if reuse:
+        bus.write(bus.tables["e1000"], bus.id(Id(0xDEAD, 0xBEEF)))
+    else:
+        bus.unmap(bus.drivers["e1000"])
+        bus.unmap(bus.tables["e1000"])
 
 
+@pytest.mark.parametrize("reuse", [False, True])
 @pytest.mark.parametrize("run", range(1, 14))
-def test_a_driver_goes_at_any_time(bus: Bus, run: int) -> None:
+def test_a_driver_goes_at_any_time(bus: Bus, run: int, *, reuse: bool) -> None:
     """It is whole, or it is not there; the others always are."""
     whole = registered(bus.btf, bus.read, bus.symbols).drivers
     bus.runs = 0
 
     def read(requests: Sequence[tuple[int, int]]) -> list[bytes | None]:
         if bus.runs == run and "e1000" in bus.privates:
-            unregister(bus)
+            unregister(bus, reuse=reuse)
         return bus.read(requests)
 
     found = registered(bus.btf, read, bus.symbols)
@@ -275,6 +312,10 @@ def breakages() -> dict[str, Callable[[Bus], None]]:
         "bad": lambda bus: bus.put(second(bus), CUT),
         "itself": lambda bus: bus.put(second(bus), second(bus)),
         "back": lambda bus: bus.put(second(bus), bus.privates["pcieport"] + bus.node),
+        # Past e1000: only vfio-pci's own link tells.
+        "skipping one": lambda bus: bus.put(
+            bus.privates["pcieport"] + bus.node, bus.privates["vfio-pci"] + bus.node
+        ),
         "short": lambda bus: bus.put(
             second(bus), bus.klist + bus.at("klist", "k_list")
         ),

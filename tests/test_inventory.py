@@ -154,22 +154,28 @@ def test_lockdown_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) ->
     assert "Invalid argument" not in taken.gaps[0]
 
 
-def test_a_driver_that_comes_is_waited_for(machine: Machine) -> None:
+def test_a_driver_that_comes_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sysfs shows it before the bus has it."""
     machine.show("late", None)
-    read = machine.bus.read
-    looks = 0
-
-    def late(requests: Sequence[tuple[int, int]]) -> list[bytes | None]:
-        nonlocal looks
-        looks += 1
-        if looks == 20 and "late" not in machine.bus.drivers:
-            machine.bus.add("late")
-        return read(requests)
-
-    machine.bus.read = late  # type: ignore[method-assign]
+    monkeypatch.setattr(inventory.time, "sleep", lambda _: machine.bus.add("late"))
     taken = machine.take()
     assert ("late", ()) == (names(taken)[-1], taken.gaps)
+
+
+def test_a_built_in_driver_may_have_aliases(machine: Machine) -> None:
+    """Recent kernels tell those of built-in modules that sysfs links to."""
+    built_in = machine.pci / "modules" / "pcieportdrv"
+    built_in.mkdir()
+    (machine.pci / "drivers" / "pcieport" / "module").symlink_to(built_in)
+    modinfo = machine.modules / os.uname().release / "modules.builtin.modinfo"
+    modinfo.write_text("pcieportdrv.alias=pci:v00008086d0000100Esv*sd*bc*sc*i*\0")
+
+    pcieport = machine.take(BpfError(errno.EPERM, "no")).drivers[2]
+
+    assert ("pcieport", (NIC,)) == pcieport.driver[1:3]
+    assert (Origin.MODULES_ALIAS, None) == (pcieport.origin, pcieport.module)
 
 
 def test_a_driver_that_one_side_lacks_is_a_gap(machine: Machine) -> None:
