@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live.generator import Generator
+from live.world import Rules
 from observations import (
     ADDRESS,
     E1000,
@@ -18,8 +25,11 @@ from observations import (
     unbind,
     write,
 )
+from test_sequences import world
+from told import Told
 
 from observer.machine import Origin
+from observer.model.hex_fields import Overflow
 from observer.record import (
     Action,
     Id,
@@ -31,6 +41,7 @@ from observer.record import (
     TableState,
     Task,
     Uevent,
+    Write,
     Wrote,
 )
 from observer.store_judge import RECENT, StoreJudge
@@ -369,3 +380,55 @@ def test_memory_is_bounded() -> None:
     first, last = match(1012, DRIVER, STATIC), (probe(1015), bind(1020))
     assert (AGREE, None) == judged(first, *others[1:], *last)
     assert (INDETERMINATE, None) == judged(first, *others, *last)
+
+
+@given(
+    st.integers(),
+    st.sampled_from(
+        [
+            Rules("linux-5.15", "linux-7.3", "linux-5.14", Overflow.SATURATE),
+            Rules("linux-5.15", "linux-5.11", "linux-5.14", Overflow.WRAP),
+            Rules("linux-3.16", "linux-3.16", "linux-3.16", Overflow.WRAP),
+            Rules("linux-3.16", "linux-5.11", "linux-3.16", Overflow.WRAP),
+        ]
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_picture_and_judge_follow_a_bus(seed: int, rules: Rules) -> None:
+    """All that random writes change is pictured, and no write is called wrong.
+
+    Uevents come late, in order, and what is stale is read, as the daemon does it.
+    """
+    random = Random(seed)  # noqa: S311 - no secret
+    like = world(rules)
+    bus = Told(rules, like.devices, list(like.drivers.values()), like.probe_errnos)
+    bus.untold = []
+    seen = Tracker(bus.machine())
+    judge = StoreJudge(
+        seen,
+        # all that BTF tells of v5.11 to v5.13
+        new_id_rules="linux-3.16" if rules.bind == "linux-3.16" else rules.new_id,
+        probe_function=NEW if rules.bind == "linux-5.14" else OLD,
+    )
+    judgements, unknown = Counter[Judgement](), 0
+    generator = Generator(random, bus)
+    for _ in range(100):
+        bus.write(generator.write())
+        for told in (*bus.told, *bus.uevents(random.randrange(4))):
+            observation = judge.judge(told) if isinstance(told, Write) else told
+            if isinstance(observation, Wrote):
+                judgements[observation.judgement] += 1
+                assert observation.judgement is not DIVERGE, observation
+            seen(observation)
+            judge(observation)
+        for name, known in seen.machine(0).drivers.items():
+            # unknown where kernels read a number differently
+            assert known.dynids in (bus.dynids[name], None)
+            unknown += known.dynids is None
+        while seen.stale:
+            address = seen.stale.pop()
+            seen.read(address, bus.device(address))
+        if not bus.untold:
+            assert bus.machine().devices == seen.machine(0).devices
+    assert judgements[AGREE] > 60
+    assert unknown < 350  # of 700
