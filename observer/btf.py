@@ -96,13 +96,15 @@ class Btf:
         self._data: Final = data
         self._types, self._strings = _sections(data)
         self._starts: Final = _starts(data, self._types)
+        self._structs: dict[str, int | None] = {}  # that were asked for
 
     def struct(self, name: str) -> int | None:
         """Find the first struct of that name which has members: its type id."""
-        for type_id in self._named(name, _STRUCT):
-            if self._type(type_id).elements:
-                return type_id
-        return None
+        if name not in self._structs:  # a search of megabytes
+            found = self._named(name, _STRUCT)
+            whole = (type_id for type_id in found if self._type(type_id).elements)
+            self._structs[name] = next(whole, None)
+        return self._structs[name]
 
     def function(self, name: str) -> int | None:
         """Find a function, static ones included: its type id."""
