@@ -14,6 +14,7 @@ from observer.program import Map
 
 HASH, ARRAY, RINGBUF = 1, 2, 27  # enum bpf_map_type
 RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+RETURN_7 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 7, 0x95, 0, 0, 0)
 RETURN_NOTHING = struct.pack("<BBhi", 0x95, 0, 0, 0)  # exit, and r0 was never set
 
 
@@ -74,6 +75,23 @@ def test_load() -> None:
     """A program for kprobes is loaded as one."""
     program = bpf.load("nothing", RETURN_0, method="kprobe", leave=False)
     assert "2" == fdinfo(program)["prog_type"]
+
+
+def test_run() -> None:
+    """A program that is only run answers by what it returns."""
+    program = bpf.load("seven", RETURN_7, method="raw_tracepoint", leave=False)
+    assert 7 == bpf.run(program)
+    assert "17" == fdinfo(program)["prog_type"]
+
+
+def test_refused_run() -> None:
+    """Of what is no program, nothing runs."""
+    descriptor = bpf.create_map(Map("counters", ARRAY, 4, 8, 16, 0))
+    try:
+        with pytest.raises(bpf.BpfError, match="running a BPF program: "):
+            bpf.run(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def test_refused_program() -> None:
