@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ from observer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from observer.machine import Machine
 
 GOOD: Final = 0
 FINDING: Final = 1  # a divergence, a regression, a difference
@@ -54,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(verbs)
     _add_record(verbs)
     _add_replay(verbs)
+    _add_audit(verbs)
+    _add_explain(verbs)
     _add_doctor(verbs)
     _add_predict(verbs)
     _add_semantics(verbs)
@@ -129,6 +134,16 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
+    _add_socket(parser, "unix socket for audit, explain and status to ask on")
+
+
+def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help=f"{text} (default: /run/pci-observer/observer.sock)",
+    )
 
 
 def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -164,6 +179,35 @@ def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON Lines, a summary last")
     form.add_argument("--metrics", action="store_true", help="print the metrics")
+
+
+def _add_audit(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = (
+        "Judge the whole machine now: every device, who could have it, what is wrong."
+    )
+    parser = _verb(verbs, "audit", _audit, text)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_semantics_option(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_explain(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say why a device is, or is not, bound to a driver."
+    parser = _verb(verbs, "explain", _explain, text)
+    parser.add_argument("address", metavar="ADDRESS", help="as 0000:00:02.0 or 00:02.0")
+    parser.add_argument("--driver", metavar="NAME", help="why not this one")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_semantics_option(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_semantics_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--semantics",
+        choices=tuple(SEMANTICS),
+        metavar="SLUG",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+    )
 
 
 def _add_doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -216,13 +260,7 @@ def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         metavar="S",
         help="seconds from picture to picture (default: 2)",
     )
-    parser.add_argument(
-        "--socket",
-        type=Path,
-        default=Path("/run/pci-observer/observer.sock"),
-        metavar="PATH",
-        help="where the daemon listens (default: %(default)s)",
-    )
+    _add_socket(parser, "where the daemon answers")
 
 
 def _interval(text: str) -> float:
@@ -251,6 +289,7 @@ def _observe(
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
+    from observer.control import ControlError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
     from observer.server import ListenError  # noqa: PLC0415
 
@@ -258,6 +297,7 @@ def _observe(
         daemon.run(
             daemon.Options(
                 address=address,
+                socket=getattr(options, "socket", None),
                 method=options.attach,
                 semantics=options.semantics,
                 recording=recording,
@@ -266,7 +306,7 @@ def _observe(
                 ring_bytes=options.ring_bytes,
             )
         )
-    except ListenError as e:
+    except (ListenError, ControlError) as e:
         return _fail(e, USAGE)
     except (AttachError, PrivilegesError) as e:
         return _fail(e, UNOBSERVABLE)
@@ -298,6 +338,69 @@ def _replay(options: argparse.Namespace) -> int:
         for text in replay.sentences(replayed, what_if=options.what_if):
             print(printable(text))
     return FINDING if replayed.divergences else GOOD
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from observer import audit  # noqa: PLC0415
+
+    judged = audit.audit(_machine(options), options.semantics, _clock)
+    if options.json:
+        print(json.dumps(audit.as_object(judged), indent=2))
+    else:
+        for line in audit.as_text(judged, _clock):
+            print(line)
+    return FINDING if audit.has_findings(judged) else GOOD
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from observer import story, surroundings  # noqa: PLC0415
+
+    machine = _machine(options)
+    try:
+        around = surroundings.look(
+            story.find(machine, options.address), machine.release, driver=options.driver
+        )
+        told = story.story(
+            machine,
+            options.address,
+            driver=options.driver,
+            semantics=options.semantics,
+            surroundings=around,
+            clock=_clock,
+        )
+    except story.StoryError as e:
+        return _fail(e, USAGE)
+    if options.json:
+        print(json.dumps(story.as_object(told), indent=2))
+    else:
+        for line in story.as_text(told, _clock):
+            print(line)
+    return GOOD
+
+
+def _machine(options: argparse.Namespace) -> Machine:
+    """Ask the daemon; where that can't be, look at the machine."""
+    from observer import control, present, snapshot  # noqa: PLC0415
+    from observer.fields import FieldError  # noqa: PLC0415
+
+    gaps: tuple[str, ...] = ()
+    try:
+        answer = control.fetch(options.socket or control.SOCKET, "/machine")
+        if answer is not None:
+            return snapshot.from_object(answer)
+    except control.ControlError as e:
+        gaps = (f"What the daemon saw is not known: {e}.",)
+    except FieldError as e:
+        gaps = (f"What the daemon answered is not understood: {e}.",)
+    machine = present.look()
+    return machine._replace(gaps=(*gaps, *machine.gaps))
+
+
+def _clock(unix_ns: int) -> str:
+    """Spell a time as this machine has it; with the date where it is not today's."""
+    moment = datetime.fromtimestamp(unix_ns / 1e9, UTC).astimezone()
+    today = moment.date() == datetime.now(UTC).astimezone().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -354,22 +457,17 @@ def _semantics(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from observer import present, status  # noqa: PLC0415
-    from observer.control import ControlError  # noqa: PLC0415
-    from observer.kernel import KernelError  # noqa: PLC0415
-    from observer.layout import LayoutError  # noqa: PLC0415
+    from observer import control, present, status  # noqa: PLC0415
 
     try:
         status.show(
-            lambda: status.view(options.socket, present.look),
+            lambda: status.view(options.socket or control.SOCKET, present.look),
             status.console(sys.stdout),
             once=options.once,
             interval_s=options.interval,
         )
-    except ControlError as e:
+    except control.ControlError as e:
         return _fail(e, USAGE)
-    except (KernelError, LayoutError) as e:
-        return _fail(e, UNOBSERVABLE)
     except KeyboardInterrupt:  # before there is a picture
         return GOOD
     return GOOD

@@ -9,22 +9,31 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer import __version__, kernel, log, privileges
+from observer import __version__, control, kernel, log, privileges, snapshot
 from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
 from observer.hooks import method_of
 from observer.live import Live
+from observer.looking import Looker
+from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
 from observer.pages import Facts, routes
 from observer.pipeline import Pipeline, Sink
+from observer.recent import Recent
+from observer.record import Loss, LossStage
 from observer.recording import Header, Writer
 from observer.server import Server, listen
+from observer.status_page import Status
+from observer.store_judge import StoreJudge
+from observer.tracking import Tracker
+from observer.uevents import Uevents
+from observer.upkeep import Upkeep
 from observer.what_if import WhatIf
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from observer.log import Logger
@@ -33,12 +42,14 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
+_LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it up
 
 
 class Options(NamedTuple):
     """What an operator can choose."""
 
     address: str | None = None  # to serve metrics on; None: no server
+    socket: Path | None = None  # for the verbs that ask; None: the usual, if possible
     method: str = "auto"
     semantics: str = "auto"
     recording: Path | None = None
@@ -55,9 +66,9 @@ def run(
 ) -> None:
     """Observe until SIGINT or SIGTERM.
 
-    What can fail comes first: the port (ListenError), the hooks (AttachError), the
-    recording (OSError). Nothing stays attached then, nor when a signal comes before
-    anything is observed (KeyboardInterrupt).
+    What can fail comes first: the port (ListenError), the socket (ControlError), the
+    hooks (AttachError), the recording (OSError). Nothing stays attached then, nor when
+    a signal comes before anything is observed (KeyboardInterrupt).
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
@@ -67,15 +78,25 @@ def run(
         listener = None
         if options.address is not None:
             listener = exits.enter_context(listen(options.address))
+        asked = _asked(options, logger)
+        if asked is not None:
+            exits.enter_context(asked)
+            exits.callback(control.unlink, options.socket or control.SOCKET)
         logger.info("attaching", method=options.method)
         attachment = attach_hooks(_loader_arguments(options))
         exits.callback(attachment.detach)
+        uevents = Uevents()  # with a large buffer, as long as we may
+        exits.callback(uevents.close)
         semantics = _semantics(options, attachment)
         recorder = _recorder(options, attachment, semantics, logger)
         exits.callback(recorder.close)
         for kept in _drop_privileges():
             logger.warning("privilege kept", held=kept)
-        daemon = Daemon(attachment, semantics, recorder, logger)
+        looker = Looker()
+        looker.start()
+        daemon = Daemon(attachment, semantics, recorder, logger, looker, uevents)
+        if asked is not None:
+            exits.callback(daemon.answer(asked).stop)
         if listener is not None:
             exits.callback(daemon.serve(listener).stop)
         daemon.announce(options.address)
@@ -128,13 +149,18 @@ class Daemon:
         semantics: str,
         recorder: Recorder,
         logger: Logger,
+        looker: Looker,
+        uevents: Uevents,
     ) -> None:
-        """Judge by `semantics` what `attachment` sees."""
+        """Judge by `semantics` what `attachment` sees; `looker` is started already."""
         self._attachment = attachment
         self._semantics = semantics
         self._recorder = recorder
         self._logger = logger
+        self._uevents = uevents
+        self._uevents_lost = 0
         self._stopping = False
+        self._since = time.time()
         self._live = Live(attachment)
         self._books = Books()
         self._release = kernel.running().release
@@ -142,9 +168,34 @@ class Daemon:
         own = attachment.layout.semantics
         self._what_if = WhatIf(own if why_not_live(own) is None else semantics)
         self._log = log.LogSink(logger, partial(why, semantics))
+        self._recent = Recent()
+        start, complete = self._start(looker)
+        tracker = Tracker(start)
+        self._upkeep = Upkeep(
+            tracker,
+            looker,
+            complete=complete,
+            on_change=self._log.findings,
+            on_disagreements=self._log.disagreements,
+        )
+        store_judge = StoreJudge(
+            tracker,
+            new_id_rules=attachment.layout.new_id_rules,
+            probe_function=attachment.layout.probe_function,
+        )
+        self._disagreements = tracker.disagreements
         self._pipeline = Pipeline(
             semantics,
-            (self._books, self._metrics, self._what_if, self._log),
+            (
+                self._books,
+                self._metrics,
+                self._what_if,
+                self._log,
+                self._recent,
+                store_judge,
+                tracker,
+            ),
+            judge_write=store_judge.judge,
             on_sink_error=self._sink_failed,
         )
 
@@ -154,6 +205,16 @@ class Daemon:
             facts=self._facts,
             metrics=self._metrics.render,
             ready=lambda: not self._stopping,
+        )
+        server = Server(listener, pages)
+        server.start()
+        return server
+
+    def answer(self, listener: socket.socket) -> Server:
+        """Answer the verbs that ask on a unix socket."""
+        pages = control.routes(
+            machine=lambda: snapshot.as_object(self._upkeep.machine()),
+            status=lambda: self._status().as_object(),
         )
         server = Server(listener, pages)
         server.start()
@@ -195,10 +256,44 @@ class Daemon:
         )
 
     def _step(self, timeout_seconds: float) -> None:
-        for record in self._live.poll(timeout_seconds):
+        for record in self._records(timeout_seconds):
             self._recorder.record(record)
             self._pipeline.feed(record)
         self._recorder.flush()
+        self._upkeep.step()
+
+    def _records(self, timeout_seconds: float) -> Iterator[Record]:
+        yield from self._live.poll(timeout_seconds)
+        yield from self._uevents.read()
+        lost = self._uevents.lost - self._uevents_lost
+        if lost:
+            self._uevents_lost += lost
+            now_ns = time.monotonic_ns()
+            yield Loss(0, now_ns, LossStage.UEVENT, lost)
+
+    def _start(self, looker: Looker) -> tuple[Machine, bool]:
+        """Put together what the loader read and what sysfs shows, if that is at hand.
+
+        No event of before is missing, and what comes again changes nothing.
+        """
+        now_ns = time.monotonic_ns()
+        looker.ask()
+        seen = looker.wait(_LOOK_SECONDS)
+        layout, inventory = self._attachment.layout, self._attachment.inventory
+        machine = Machine(
+            release=self._release,
+            layout=layout.name,
+            semantics=self._semantics,
+            new_id_rules=layout.new_id_rules,
+            drivers_autoprobe=seen.drivers_autoprobe if seen else None,
+            drivers={known.driver.name: known for known in inventory.drivers},
+            order_known=inventory.order_known,
+            devices=seen.devices_there() if seen else {},
+            gaps=(*inventory.gaps, *(seen.gaps if seen else ())),
+            now_ns=now_ns,
+            realtime_offset_ns=time.time_ns() - time.monotonic_ns(),
+        )
+        return machine, seen is not None
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -218,6 +313,26 @@ class Daemon:
             },
             misses=self._live.misses,
             what_if=self._what_if.devices(),
+            gauges=self._upkeep.gauges(),
+            disagreements={str(k): n for k, n in self._disagreements.items()},
+        )
+
+    def _status(self) -> Status:
+        counters = self._live.counters
+        return Status(
+            version=__version__,
+            kernel=self._release,
+            layout=self._attachment.layout.name,
+            semantics=self._semantics,
+            method=self._attachment.method,
+            since=int(self._since),
+            judgements={str(k): n for k, n in self._books.judgements.items()},
+            emitted=counters.emitted,
+            lost=counters.lost_reserve,
+            misses=self._live.misses,
+            hooks=self._attachment.hooks,
+            divergences=sum(self._books.divergences.values()),
+            last=self._recent.lines(time.time_ns() - time.monotonic_ns()),
         )
 
     def _about(self) -> About:
@@ -226,7 +341,7 @@ class Daemon:
             release=self._release,
             semantics=self._semantics,
             layout=self._attachment.layout.name,
-            since=time.time(),
+            since=self._since,
         )
 
     def _facts(self) -> Facts:
@@ -237,6 +352,19 @@ class Daemon:
             kernel=self._release,
             state=f"{judged} decisions judged, {diverged} divergences.",
         )
+
+
+def _asked(options: Options, logger: Logger) -> socket.socket | None:
+    """Make the socket for the verbs. Raises ControlError if it must be there."""
+    if options.socket is not None:
+        return control.listen(options.socket)
+    if options.address is None:
+        return None
+    try:
+        return control.listen()
+    except control.ControlError as e:
+        logger.warning("no socket for the verbs", error=str(e))
+        return None
 
 
 def _loader_arguments(options: Options) -> tuple[str, ...]:

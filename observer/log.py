@@ -46,11 +46,14 @@ if TYPE_CHECKING:
     )
 
     from observer.record import Inputs, Observation
+    from observer.standing import Change
+    from observer.tracking import Disagreement
 
 Logger: TypeAlias = "FilteringBoundLogger"
 
 DECISIONS = 50  # lines a second
 LOSSES = 5
+DISAGREEMENTS = 20  # lines at once
 
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
@@ -118,6 +121,21 @@ class LogSink:
             self._lost(observation)
         elif self._debug and isinstance(observation, Driver | Unregister):
             self._registration(observation)
+
+    def findings(self, change: Change) -> None:
+        """Tell which findings began and which ended."""
+        for finding in change.begun:
+            self._log.warning("finding", **log_fields.finding_fields(finding))
+        for finding in change.ended:
+            fields = log_fields.finding_fields(finding)
+            self._log.info("finding ended", **fields)
+
+    def disagreements(self, found: list[Disagreement]) -> None:
+        """Tell what sysfs showed and no event had told."""
+        for each in found[:DISAGREEMENTS]:
+            self._log.warning("disagreement with sysfs", **each._asdict())
+        if len(found) > DISAGREEMENTS:
+            self._log.warning("disagreements held back", count=len(found))
 
     def flush(self) -> None:
         """Tell what was held back; to be called before the end."""

@@ -9,6 +9,7 @@ from observer.model.primitives import Undecided, static_hits
 from observer.record import Source, StoreFile
 
 if TYPE_CHECKING:
+    from observer.findings import Finding
     from observer.record import (
         Device,
         Id,
@@ -106,6 +107,23 @@ def loss_fields(loss: Loss) -> Fields:
         "count": loss.count,
         "since_ns": loss.since_ns,
         "ktime_ns": loss.ktime_ns,
+    }
+
+
+def finding_fields(finding: Finding) -> Fields:
+    """Name what is wrong, what would change it, and who caused it where that is known.
+
+    The actor is the task that did it: nothing that metrics carry.
+    """
+    actor = finding.actor
+    return {
+        "finding": finding.finding.value,
+        "kind": finding.kind.value,
+        "address": finding.address,
+        "also": list(finding.also),
+        "text": finding.text,
+        "cure": finding.cure,
+        **({**_task_fields(actor.task), "uid": actor.uid} if actor else {}),
     }
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from observer.books import Books
     from observer.record import Observation
     from observer.ring import Counters
+    from observer.series import Gauge
 
 DRIVERS = 500  # with a label of their own; more of them are "other"
 
@@ -51,6 +52,8 @@ class State(NamedTuple):
     attached: Mapping[str, str]  # method by hook; a hook not in here is not attached
     misses: Mapping[str, int]  # by hook
     what_if: Mapping[str, int] = MappingProxyType({})  # devices by semantics
+    gauges: tuple[Gauge, ...] = ()  # of the machine
+    disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
 
 
 class About(NamedTuple):
@@ -106,6 +109,7 @@ class Metrics(Collector):
         yield from self._probes()
         yield from self._events(state)
         yield from _hooks(state)
+        yield from self._machine(state)
         yield from _about(self._about)
         yield _counter(
             "label_sets_dropped_total",
@@ -192,6 +196,23 @@ class Metrics(Collector):
             "synthetic_matches_total",
             "Matches of the fake device of a new_id write, which decide nothing.",
             {(): counters.synthetic},
+        )
+
+    def _machine(self, state: State) -> Iterator[Metric]:
+        for gauge in state.gauges:
+            yield _gauge(gauge.name, gauge.text, gauge.samples, *gauge.labels)
+        yield _counter(
+            "sysfs_writes_total",
+            "Writes to PCI's sysfs files by how their errno compares with the model.",
+            {(f, j): n for (f, j), n in self._books.writes.items()},
+            "file",
+            "judgement",
+        )
+        yield _counter(
+            "picture_disagreements_total",
+            "Times sysfs showed something else than the events had told.",
+            _by_name(state.disagreements),
+            "field",
         )
 
 

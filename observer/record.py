@@ -210,6 +210,7 @@ class LossStage(StrEnum):
     DECODE = "decode"  # bytes that are no record
     QUEUE = "queue"
     OTHER = "other"  # no room in the ring: driver, probe, unregister, write records
+    UEVENT = "uevent"  # times that uevents were dropped; how many is not known
     MISSED = "missed"  # a hooked function returned unseen
 
 

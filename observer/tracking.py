@@ -58,17 +58,18 @@ _OF_DYNIDS: Final = {StoreFile.NEW_ID, StoreFile.REMOVE_ID}
 _UNKNOWN_TABLE: Final = Driver(0, "", None, TableState.UNKNOWN)
 _NO_TABLE: Final = Driver(0, "", None)
 # Where a probe, a write or a uevent may be among what was lost.
-_OF_BINDINGS: Final = {LossStage.OTHER, LossStage.MISSED, LossStage.QUEUE}
+_OF_BINDINGS: Final = {LossStage.OTHER, LossStage.MISSED, LossStage.UEVENT}
 # What a lost event was, and what is in doubt for it.
 _LOST: Final = {
     LossStage.RESERVE: "match decisions: what bound a device then may be unknown",
     LossStage.DECODE: "match decisions: what bound a device then may be unknown",
+    LossStage.QUEUE: "match decisions: what bound a device then may be unknown",
     LossStage.MISSED: "calls: what bound a device then may be unknown",
     LossStage.OTHER: (
         "other events: who wrote what then may be unknown, and so are dynids until "
         "their driver's next match"
     ),
-    LossStage.QUEUE: "uevents: the devices were read again",
+    LossStage.UEVENT: "uevents: the devices were read again",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from shapes import layouts
 
 from observer.live import Live
+from observer.registered import NOT_TAKEN
 from observer.ring import Counters
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Hooks:
         self.ktime_ns = 1000
         self.method = "kprobe"
         self.hooks = {"pci_match_device": "", "pci_unregister_driver": "no room"}
+        self.inventory = NOT_TAKEN
         self.attached = True
 
     def wait(self, _timeout_seconds: float) -> bool:

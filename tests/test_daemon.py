@@ -11,22 +11,42 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import machines
 import pytest
 from encode import encode_driver, encode_match
 from scripted_hooks import Hooks
 
-from observer import log
+from observer import control, log, snapshot
 from observer.attachment import AttachError, Attachment
 from observer.daemon import Daemon, Options, Recorder, run
-from observer.record import Device, Driver, Id, Inputs, Match, Outcome, Source, Task
+from observer.looking import Look, Looker
+from observer.record import (
+    Action,
+    Device,
+    Driver,
+    Id,
+    Inputs,
+    Match,
+    Outcome,
+    Source,
+    Task,
+    Uevent,
+)
 from observer.recording import Header, Recording, Writer
+from observer.registered import Inventory
 from observer.server import ListenError
+from observer.status_page import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from observer.log import Logger
+    from observer.machine import PciDevice
+    from observer.uevents import Uevents
 
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 MATCH = Match(
@@ -40,6 +60,7 @@ MATCH = Match(
 WRONG = MATCH._replace(outcome=Outcome(Source.NONE))
 HEADER = Header("6.1.0-56-amd64", "x86_64", {}, "linux-5.15")
 FULL = Path("/dev/full")
+LATER_NS = 1 << 62  # than any clock
 
 CHILD = """
 import json, os, sys
@@ -95,12 +116,46 @@ def _signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+class Messages:
+    """The kernel's messages about devices, as the test has them."""
+
+    def __init__(self, *batches: list[Uevent]) -> None:
+        self.batches = [*batches]
+        self.lost = 0
+
+    def read(self) -> list[Uevent]:
+        """Return what came."""
+        return self.batches.pop(0) if self.batches else []
+
+
+def looker(*devices: PciDevice) -> Looker:
+    """Return a looker that sees these devices."""
+    found = {device.address: device for device in devices}
+    whole = Look(0, True, found, {}, True, ("A gap.",))
+    made = Looker(
+        whole=lambda: whole, some=lambda _addresses: whole._replace(whole=False)
+    )
+    made.start()
+    return made
+
+
+def daemon_of(
+    hooks: Hooks, logger: Logger, *devices: PciDevice, messages: Messages | None = None
+) -> Daemon:
+    """Build a daemon on these hooks and devices."""
+    recorder = Recorder(None, logger)
+    uevents = cast("Uevents", messages or Messages())
+    return Daemon(
+        *(hooks.attachment(), "linux-5.15", recorder, logger),
+        looker(*devices),
+        uevents,
+    )
+
+
 def observed(hooks: Hooks, level: str = "info") -> list[dict[str, object]]:
     """Run a daemon until its end; return its log."""
     stream = io.StringIO()
-    logger = log.configure(stream, level)
-    recorder = Recorder(None, logger)
-    daemon = Daemon(hooks.attachment(), "linux-5.15", recorder, logger)
+    daemon = daemon_of(hooks, log.configure(stream, level))
     daemon.announce("127.0.0.1:9817")
     daemon.run()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -172,6 +227,73 @@ def test_announcement() -> None:
         "hook": "pci_unregister_driver",
         "error": "no room",
     } == without_time(second)
+
+
+def test_the_picture_is_of_kernel_memory_sysfs_and_events() -> None:
+    """Drivers from the loader, devices from sysfs, and what happened since."""
+    hooks = Ending([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
+    hooks.inventory = Inventory((machines.E1000,), order_known=True, gaps=("Another.",))
+    unbind = Uevent(LATER_NS, Action.UNBIND, machines.ADDRESS, None)
+    messages = Messages([unbind])
+    daemon = daemon_of(
+        hooks,
+        log.configure(io.StringIO()),
+        machines.device(bound="e1000"),
+        messages=messages,
+    )
+    daemon.run()
+    with Asked(daemon) as ask:
+        machine = snapshot.from_object(ask("/machine"))
+        status = Status.from_object(ask("/status"))
+    assert ["e1000"] == list(machine.drivers)
+    device = machine.devices[machines.ADDRESS]
+    assert (None, machines.E1000_IDS) == (device.driver, device.ids)
+    assert {"Another.", "A gap."} < {*machine.gaps}
+    assert ["Decision", "Uevent"] == [
+        type(event).__name__ for event in machine.device_events[machines.ADDRESS]
+    ]
+    assert (1, "kprobe") == (status.judgements["agree"], status.method)
+    assert "match: e1000 and 0000:00:02.0: static 0" == status.last[-1].what
+
+
+def test_lost_messages_are_counted_and_devices_read_again() -> None:
+    """Nobody knows what they would have told."""
+    messages = Messages()
+    daemon = daemon_of(
+        Ending([], []),
+        log.configure(io.StringIO()),
+        machines.device(bound="e1000"),
+        messages=messages,
+    )
+    messages.lost = 2
+    daemon.run()
+    with Asked(daemon) as ask:
+        machine = snapshot.from_object(ask("/machine"))
+    assert any(gap.startswith("2 events were lost, uevents") for gap in machine.gaps)
+    assert "e1000" == machine.devices[machines.ADDRESS].driver
+
+
+class Asked:
+    """A daemon that answers on a unix socket."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def __enter__(self) -> Callable[[control.Page], dict[str, object]]:
+        self._directory = tempfile.TemporaryDirectory()
+        path = Path(self._directory.name, "s")
+        self._server = self._daemon.answer(control.listen(path))
+
+        def ask(page: control.Page) -> dict[str, object]:
+            answer = control.fetch(path, page)
+            assert answer is not None
+            return answer
+
+        return ask
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._directory.cleanup()
 
 
 def recorder(path: Path) -> tuple[Recorder, Callable[[], list[str]]]:

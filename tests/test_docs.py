@@ -13,9 +13,19 @@ from exported import PREFIX, families
 
 from observer import __version__
 from observer.cli import main
+from observer.findings import Name
 from observer.hooks import HOOKS, METHODS
 from observer.model import SEMANTICS
-from observer.record import Judgement, Kind, LossStage, ProbeResult, Reason, Source
+from observer.record import (
+    Judgement,
+    Kind,
+    LossStage,
+    ProbeResult,
+    Reason,
+    Source,
+    StoreFile,
+)
+from observer.tracking import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +48,10 @@ VALUES: dict[tuple[str, str], Iterable[str]] = {
     ("hook_attached", "hook"): HOOKS,
     ("hook_attached", "method"): METHODS,
     ("probe_misses_total", "hook"): HOOKS,
+    ("findings", "finding"): Name,
+    ("sysfs_writes_total", "file"): StoreFile,
+    ("sysfs_writes_total", "judgement"): Judgement,
+    ("picture_disagreements_total", "field"): Field,
     ("hooked_calls_total", "call"): ("match", "probe", "write"),
     ("hooked_calls_total", "at"): ("entry", "return", "return_without_entry"),
 }
@@ -81,7 +95,17 @@ def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option in README.md's text on the command is one of a verb's."""
-    verbs = ("run", "record", "replay", "doctor", "predict", "semantics", "status")
+    verbs = (
+        "run",
+        "record",
+        "replay",
+        "doctor",
+        "predict",
+        "semantics",
+        "status",
+        "audit",
+        "explain",
+    )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
         "--help"

@@ -7,10 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import machines
 import pytest
+from test_standing import finding
 
 from observer.books import Books
 from observer.durations import BOUNDS, Durations
+from observer.findings import Kind as Case
+from observer.findings import Name
 from observer.labels import Labels
 from observer.metrics import About, Metrics, State
 from observer.record import (
@@ -33,7 +37,9 @@ from observer.record import (
 )
 from observer.record import Path as ProbePath
 from observer.ring import Counters
+from observer.series import gauges
 from observer.text import printable
+from observer.tracking import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +55,17 @@ BUSY = State(
     decoded=19,
     attached={"pci_match_device": "fentry", "driver_probe_device": "kprobe"},
     misses={"pci_match_device": 8},
+    gauges=tuple(
+        gauges(
+            machines.machine(
+                machines.device(bound="e1000"),
+                machines.device("0000:00:03.0", driver_override="vfio-pci"),
+            ),
+            [finding("0000:00:03.0", Name.STALE_OVERRIDE, Case.REFUSES_NATIVE)],
+            [(machines.ADDRESS, "orphan")],
+        )
+    ),
+    disagreements=dict.fromkeys(Field, 0) | {Field.BOUND: 3},
 )
 
 

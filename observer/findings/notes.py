@@ -46,7 +46,7 @@ def _without_driver(picture: Picture, device: PciDevice) -> Iterator[Note]:
     if autoprobe_off(picture, device):
         yield Note(
             "sriov_drivers_autoprobe",
-            f"no driver, for sriov_drivers_autoprobe of its PF is off",
+            "no driver, for sriov_drivers_autoprobe of its PF is off",
         )
     elif is_bridge(device):
         yield Note("bridge", "no driver, and a bridge needs none")

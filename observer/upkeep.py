@@ -1,0 +1,120 @@
+"""Keeps the picture of the machine current and judges it, step by step of the daemon.
+
+Events change it at once. Sysfs is looked at where they can't tell (a device that was
+added), and once in a while altogether, which shows what they missed.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final
+
+from observer.audit import audit
+from observer.series import gauges
+from observer.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from observer.looking import Look, Looker
+    from observer.machine import Machine
+    from observer.series import Gauge
+    from observer.standing import Change
+    from observer.tracking import Disagreement, Tracker
+
+RECONCILE_NS: Final = 60_000_000_000
+RETRY_NS: Final = 1_000_000_000  # when too much happened during a look
+AUDIT_NS: Final = 1_000_000_000  # between two audits
+
+
+class Upkeep:
+    """The machine now, and what is wrong with it.
+
+    Other threads may call `machine` and `gauges`.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        looker: Looker,
+        *,
+        complete: bool,
+        on_change: Callable[[Change], None],
+        on_disagreements: Callable[[list[Disagreement]], None],
+        clock: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        """Keep `tracker`; if it is not `complete`, a look at all is under way."""
+        self._tracker = tracker
+        self._looker = looker
+        self._on_change = on_change
+        self._on_disagreements = on_disagreements
+        self._clock = clock
+        self._complete = complete
+        self._standing = Standing()
+        self._look: Look | None = None  # at everything, to be compared
+        self._asked_version = -1  # of the tracker, when everything was asked for
+        self._next_ns = clock() + RECONCILE_NS
+        self._audited_ns = 0
+        self._audited_version = -1
+        self._audited: Machine | None = None
+
+    def step(self) -> None:
+        """Go on; to be called after everything that was seen has been fed."""
+        now_ns = self._clock()
+        # It was answered before the last step, so all that it can show has been fed.
+        if self._look is not None:
+            self._compare(self._look, now_ns)
+            self._look = None
+        for look in self._looker.answers():
+            if look.whole and self._complete:
+                self._look = look
+            else:
+                self._complete = self._complete or look.whole
+                for address, device in look.devices.items():
+                    self._tracker.read(address, device)
+        if not self._looker.busy() and self._look is None:
+            self._ask(now_ns)
+        self._audit(now_ns)
+
+    def machine(self) -> Machine:
+        """Return the machine as it is known now."""
+        return self._tracker.machine(self._clock())
+
+    def gauges(self) -> tuple[Gauge, ...]:
+        """Return the machine as metrics, as of the last audit."""
+        audited, standing = self._audited, self._standing
+        if audited is None:
+            return ()
+        return tuple(gauges(audited, standing.findings, standing.ended))
+
+    def _compare(self, look: Look, now_ns: int) -> None:
+        """Compare, unless something changed since the look was asked for."""
+        if self._tracker.version != self._asked_version:
+            self._next_ns = now_ns + RETRY_NS
+            return
+        disagreements = self._tracker.reconcile(
+            look.devices_there(),
+            look.drivers,
+            drivers_autoprobe=look.drivers_autoprobe,
+        )
+        if disagreements:
+            self._on_disagreements(disagreements)
+
+    def _ask(self, now_ns: int) -> None:
+        if self._tracker.stale:
+            self._looker.ask(frozenset(self._tracker.stale))
+        elif now_ns >= self._next_ns:
+            self._next_ns = now_ns + RECONCILE_NS
+            self._asked_version = self._tracker.version
+            self._looker.ask()
+
+    def _audit(self, now_ns: int) -> None:
+        version = self._tracker.version
+        same = version == self._audited_version and not self._standing.waiting()
+        if same or not self._complete or now_ns - self._audited_ns < AUDIT_NS:
+            return
+        self._audited_ns, self._audited_version = now_ns, version
+        self._audited = self._tracker.machine(now_ns)
+        change = self._standing.look(audit(self._audited).findings, now_ns)
+        if change.begun or change.ended:
+            self._on_change(change)

@@ -1,0 +1,188 @@
+"""observer/upkeep.py: the picture stays current, and what is wrong with it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import machines
+
+from observer.looking import Look, Looker
+from observer.record import Action, Judgement, StoreFile, Uevent, Wrote
+from observer.tracking import Field, Tracker
+from observer.upkeep import RECONCILE_NS, RETRY_NS, Upkeep
+
+if TYPE_CHECKING:
+    from observer.machine import PciDevice
+    from observer.standing import Change
+    from observer.tracking import Disagreement
+
+DEVICE = machines.device(bound="e1000")
+NEW = "0000:00:03.0"
+
+
+class Sysfs:
+    """A looker that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, PciDevice] = {DEVICE.address: DEVICE}
+        self.asked: list[frozenset[str] | None] = []
+        self._answers: list[Look] = []
+        self._answered = 0
+
+    def ask(self, addresses: frozenset[str] | None = None) -> None:
+        """Note what is asked for."""
+        self.asked.append(addresses)
+
+    def busy(self) -> bool:
+        """Say whether an answer is still to come."""
+        return len(self.asked) > self._answered
+
+    def answers(self) -> list[Look]:
+        """Hand the answers out."""
+        answers, self._answers = self._answers, []
+        self._answered += len(answers)
+        return answers
+
+    def answer(self) -> None:
+        """Answer the oldest question with what is there now."""
+        wanted = self.asked[self._answered + len(self._answers)]
+        drivers: dict[str, str | None] = {"e1000": "e1000", "vfio-pci": "vfio_pci"}
+        found: dict[str, PciDevice | None] = {
+            address: self.devices.get(address)
+            for address in (self.devices if wanted is None else wanted)
+        }
+        self._answers.append(Look(0, wanted is None, found, drivers, True, ()))
+
+
+class Kept:
+    """An upkeep with its tracker, its sysfs and a clock."""
+
+    def __init__(self, *, complete: bool = True) -> None:
+        self.sysfs = Sysfs()
+        self.now_ns = machines.seconds(100)
+        start = machines.machine(
+            *([DEVICE] if complete else []), observed_since_ns=None
+        )
+        self.tracker = Tracker(start)
+        self.changes: list[Change] = []
+        self.disagreements: list[Disagreement] = []
+        self.upkeep = Upkeep(
+            self.tracker,
+            cast("Looker", self.sysfs),
+            complete=complete,
+            on_change=self.changes.append,
+            on_disagreements=self.disagreements.extend,
+            clock=lambda: self.now_ns,
+        )
+
+    def step(self, seconds: float = 0) -> None:
+        """Let time pass and go on."""
+        self.now_ns += machines.seconds(seconds)
+        self.upkeep.step()
+
+    def reconcile(self) -> None:
+        """Let a whole comparison with sysfs happen."""
+        self.step(RECONCILE_NS / 1e9)
+        self.sysfs.answer()
+        self.step()
+        self.step()
+
+    def samples(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return a gauge's samples."""
+        (gauge,) = (g for g in self.upkeep.gauges() if g.name == name)
+        return dict(gauge.samples)
+
+
+def test_a_device_that_was_added_is_read() -> None:
+    """A uevent tells its address alone."""
+    kept = Kept()
+    kept.tracker(Uevent(kept.now_ns, Action.ADD, NEW, None))
+    kept.sysfs.devices[NEW] = machines.device(NEW)
+    kept.step()
+    assert kept.sysfs.asked == [frozenset({NEW})]
+    kept.step(1)
+    assert kept.sysfs.asked == [frozenset({NEW})]  # it is asked once
+
+    kept.sysfs.answer()
+    kept.step(1)
+
+    assert kept.upkeep.machine().devices[NEW] == machines.device(NEW)
+    assert len(kept.samples("device_driver_info")) == 2
+
+
+def test_sysfs_that_agrees_is_no_news() -> None:
+    """Compared once in a while, nothing said."""
+    kept = Kept()
+    kept.reconcile()
+
+    assert kept.sysfs.asked == [None]
+    assert kept.disagreements == []
+
+
+def test_what_was_not_seen_is_told_and_taken_over() -> None:
+    """A binding that changed without an event."""
+    kept = Kept()
+    kept.sysfs.devices[DEVICE.address] = DEVICE._replace(driver="vfio-pci")
+    kept.reconcile()
+
+    assert [(d.field, d.subject) for d in kept.disagreements] == [
+        (Field.BOUND, DEVICE.address)
+    ]
+    assert kept.upkeep.machine().devices[DEVICE.address].driver == "vfio-pci"
+    assert kept.tracker.disagreements[Field.BOUND] == 1
+
+
+def test_what_happens_during_a_look_is_no_disagreement() -> None:
+    """Its event may come after the look; the look is repeated a second later."""
+    kept = Kept()
+    kept.step(RECONCILE_NS / 1e9)
+    kept.sysfs.devices[DEVICE.address] = DEVICE._replace(driver=None)
+    kept.sysfs.answer()
+    kept.step()
+    unbind = machines.write(200, StoreFile.UNBIND, driver="e1000")
+    kept.tracker(Wrote(unbind, Judgement.AGREE, None))
+    kept.step()
+
+    assert kept.disagreements == []
+    kept.step(RETRY_NS / 1e9)
+    assert kept.sysfs.asked == [None, None]
+    kept.sysfs.answer()
+    kept.step()
+    kept.step()
+    assert kept.disagreements == []
+    assert kept.upkeep.machine().devices[DEVICE.address].driver is None
+
+
+def test_a_finding_is_told_after_a_while_and_when_it_is_over() -> None:
+    """And the metrics say 1, then 0."""
+    kept = Kept()
+    kept.sysfs.devices[DEVICE.address] = DEVICE._replace(driver=None)
+    kept.reconcile()
+    kept.step(1)
+    assert kept.changes == []
+    kept.step(3)
+
+    (change,) = kept.changes
+    assert [f.finding for f in change.begun] == ["orphan"]
+    assert kept.samples("device_finding") == {(DEVICE.address, "orphan"): 1}
+
+    kept.sysfs.devices[DEVICE.address] = DEVICE
+    kept.reconcile()
+    kept.step(1)
+    assert [f.finding for f in kept.changes[-1].ended] == ["orphan"]
+    assert kept.samples("device_finding") == {(DEVICE.address, "orphan"): 0}
+
+
+def test_a_first_look_that_comes_late_is_no_disagreement() -> None:
+    """Nothing is said of a machine that was not seen yet."""
+    kept = Kept(complete=False)
+    kept.sysfs.ask()
+    kept.step(5)
+    assert kept.upkeep.gauges() == ()
+
+    kept.sysfs.answer()
+    kept.step(5)
+
+    assert kept.disagreements == []
+    assert list(kept.upkeep.machine().devices) == [DEVICE.address]
+    assert len(kept.samples("device_driver_info")) == 1
