@@ -66,7 +66,10 @@ def registered(btf: Btf, read: Read, symbols: Mapping[str, int]) -> Registered:
     What changes while it is read is read again, a few times. Raises BusError.
     """
     if "pci_bus_type" not in symbols:
-        raise BusError("the address of the kernel's symbol pci_bus_type is not known")
+        raise BusError(
+            "the address of the kernel's symbol pci_bus_type is not known; the sysctl "
+            "kernel.kptr_restrict may hide it"
+        )
     bus = _Bus(_Shape(btf), read, symbols)
     found, reason = None, ""
     for _ in range(ATTEMPTS):

@@ -145,6 +145,7 @@ def test_without_kernel_memory_nothing_is_made_up(
     """Names and modules of sysfs, ids of modules.alias; the sentence says the rest."""
     taken = seen[obstacle]
 
+    assert "crash" not in taken, taken
     assert not taken["order_known"]
     assert reason in taken["gaps"][0]
     assert "dynids and the order" in taken["gaps"][0]
