@@ -177,6 +177,7 @@ class Daemon:
             complete=complete,
             on_change=self._log.findings,
             on_disagreements=self._log.disagreements,
+            spell=log.spelled_time,
         )
         store_judge = StoreJudge(
             tracker,

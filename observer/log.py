@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeAlias, cast
 
@@ -81,6 +82,11 @@ def configure(
         context_class=dict,
     ).bind()
     return logger
+
+
+def spelled_time(unix_ns: int) -> str:
+    """Spell a time within a sentence as the lines spell theirs."""
+    return datetime.fromtimestamp(unix_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Unfailing:

@@ -228,6 +228,11 @@ class Tracker:
             return None
         return address in self._devices or (False if self._devices_known else None)
 
+    def last_event_ns(self, address: str) -> int:
+        """Return when something was last seen to happen to a device; 0: never."""
+        event = self._device_events.last(address)
+        return 0 if event is None else event.ktime_ns
+
     # Drivers.
 
     def _registered(self, driver: Driver) -> None:

@@ -10,12 +10,14 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from observer.audit import audit
+from observer.findings.picture import unix_time
 from observer.series import gauges
 from observer.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from observer.findings import Clock
     from observer.looking import Look, Looker
     from observer.machine import Machine
     from observer.series import Gauge
@@ -42,6 +44,7 @@ class Upkeep:
         on_change: Callable[[Change], None],
         on_disagreements: Callable[[list[Disagreement]], None],
         clock: Callable[[], int] = monotonic_ns,
+        spell: Clock = unix_time,
     ) -> None:
         """Keep `tracker`; if it is not `complete`, a look at all is under way."""
         self._tracker = tracker
@@ -49,6 +52,7 @@ class Upkeep:
         self._on_change = on_change
         self._on_disagreements = on_disagreements
         self._clock = clock
+        self._spell = spell
         self._complete = complete
         self._standing = Standing()
         self._look: Look | None = None  # at everything, to be compared
@@ -69,9 +73,7 @@ class Upkeep:
             if look.whole and self._complete:
                 self._look = look
             else:
-                self._complete = self._complete or look.whole
-                for address, device in look.devices.items():
-                    self._tracker.read(address, device)
+                self._read(look)
         if not self._looker.busy() and self._look is None:
             self._ask(now_ns)
         self._audit(now_ns)
@@ -86,6 +88,15 @@ class Upkeep:
         if audited is None:
             return ()
         return tuple(gauges(audited, standing.findings, standing.ended))
+
+    def _read(self, look: Look) -> None:
+        """Take over what was looked at, but for what changed since."""
+        self._complete = self._complete or look.whole
+        for address, device in look.devices.items():
+            if self._tracker.last_event_ns(address) < look.began_ns:
+                self._tracker.read(address, device)
+            else:
+                self._tracker.stale.add(address)
 
     def _compare(self, look: Look, now_ns: int) -> None:
         """Compare, unless something changed since the look was asked for."""
@@ -115,6 +126,8 @@ class Upkeep:
             return
         self._audited_ns, self._audited_version = now_ns, version
         self._audited = self._tracker.machine(now_ns)
-        change = self._standing.look(audit(self._audited).findings, now_ns)
+        change = self._standing.look(
+            audit(self._audited, clock=self._spell).findings, now_ns
+        )
         if change.begun or change.ended:
             self._on_change(change)

@@ -203,6 +203,14 @@ def test_uncertain_candidate_is_no_orphan() -> None:
     assert [] == noted(device(), drivers=(hidden,))
 
 
+def test_host_bridge_without_driver() -> None:
+    """agpgart-intel looks at every host bridge and takes few."""
+    host = device(ids=Device(0x8086, 0x29C0, 0, 0, 0x060000))
+    agp = driver("agpgart-intel", Id(0x8086, 0xFFFFFFFF, class_=0x060000))
+    assert [] == found(host, drivers=(agp,))
+    assert ["bridge"] == noted(host, drivers=(agp,))
+
+
 def test_bridge_without_driver() -> None:
     """A bridge works without a driver, unless somebody took its driver away."""
     bridge = device(ids=BRIDGE)

@@ -28,6 +28,7 @@ class Sysfs:
         self.asked: list[frozenset[str] | None] = []
         self._answers: list[Look] = []
         self._answered = 0
+        self.now_ns = 0
 
     def ask(self, addresses: frozenset[str] | None = None) -> None:
         """Note what is asked for."""
@@ -51,7 +52,9 @@ class Sysfs:
             address: self.devices.get(address)
             for address in (self.devices if wanted is None else wanted)
         }
-        self._answers.append(Look(0, wanted is None, found, drivers, True, ()))
+        self._answers.append(
+            Look(self.now_ns, wanted is None, found, drivers, True, ())
+        )
 
 
 class Kept:
@@ -79,6 +82,7 @@ class Kept:
         """Let time pass and go on."""
         self.now_ns += machines.seconds(seconds)
         self.upkeep.step()
+        self.sysfs.now_ns = self.now_ns
 
     def reconcile(self) -> None:
         """Let a whole comparison with sysfs happen."""
@@ -108,6 +112,25 @@ def test_a_device_that_was_added_is_read() -> None:
 
     assert kept.upkeep.machine().devices[NEW] == machines.device(NEW)
     assert len(kept.samples("device_driver_info")) == 2
+
+
+def test_what_was_read_before_an_event_is_read_again() -> None:
+    """A device is bound while it is read for the first time."""
+    kept = Kept()
+    kept.tracker(Uevent(kept.now_ns, Action.ADD, NEW, None))
+    kept.sysfs.devices[NEW] = machines.device(NEW)
+    kept.step(1)
+    kept.sysfs.answer()
+    bind = Uevent(kept.now_ns + 10, Action.BIND, NEW, "e1000")
+    kept.tracker(bind)
+    kept.sysfs.devices[NEW] = machines.device(NEW, bound="e1000")
+    kept.step(1)
+    assert kept.sysfs.asked == [frozenset({NEW})] * 2
+    kept.sysfs.answer()
+    kept.step(1)
+
+    assert kept.upkeep.machine().devices[NEW].driver == "e1000"
+    assert kept.sysfs.asked == [frozenset({NEW})] * 2
 
 
 def test_sysfs_that_agrees_is_no_news() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from observer.findings.bindings import explained, why_unknown
 from observer.findings.orphans import autoprobe_off
 from observer.findings.overrides import by_kernel
-from observer.findings.picture import Picture, drivers_of, is_bridge, listed
+from observer.findings.picture import Picture, drivers_of, listed, needs_no_driver
 from observer.findings.shape import Note
 from observer.text import printable, quoted
 
@@ -48,7 +48,7 @@ def _without_driver(picture: Picture, device: PciDevice) -> Iterator[Note]:
             "sriov_drivers_autoprobe",
             "no driver, for sriov_drivers_autoprobe of its PF is off",
         )
-    elif is_bridge(device):
+    elif needs_no_driver(device):
         yield Note("bridge", "no driver, and a bridge needs none")
     elif not any(each.certain for each in matching):
         yield Note("uncertain", f"no driver, though modules.alias lists it for {names}")

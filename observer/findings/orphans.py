@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from observer.findings.picture import Picture, by, drivers_of, is_bridge, listed, shell
+from observer.findings.picture import (
+    Picture,
+    by,
+    drivers_of,
+    listed,
+    needs_no_driver,
+    shell,
+)
 from observer.findings.shape import Actor, Finding, Kind, Name
 from observer.record import Action
 from observer.text import printable, quoted
@@ -61,7 +68,9 @@ def _orphan(
         verb = "matches" if len(matching) == 1 else "match"
         text = f"{address} has no driver, though {listed(matching)} {verb}"
         text += _untried(picture)
-    if kind in _MAY_BE_MEANT and (is_bridge(device) or autoprobe_off(picture, device)):
+    if kind in _MAY_BE_MEANT and (
+        needs_no_driver(device) or autoprobe_off(picture, device)
+    ):
         return None
     return _finding(
         device,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from observer.machine import Event, Machine, PciDevice
 
 LISTED = 8  # names in a sentence
-_BRIDGE = 0x0604
+_BRIDGE = 0x0604  # class and subclass
+_BRIDGES = 0x06  # class
 
 
 def unix_time(unix_ns: int) -> str:
@@ -105,8 +106,16 @@ class Picture:
 
 
 def is_bridge(device: PciDevice) -> bool:
-    """Tell whether it is a PCI-to-PCI bridge, which works without a driver."""
+    """Tell whether it is a bridge to a bus, which no IOMMU group minds."""
     return device.ids.class_ >> 8 == _BRIDGE
+
+
+def needs_no_driver(device: PciDevice) -> bool:
+    """Tell whether it is a bridge of any kind, which works without a driver.
+
+    Some drivers look at the host bridge of every machine and take few: agpgart-intel.
+    """
+    return device.ids.class_ >> 16 == _BRIDGES
 
 
 def by(actor: Actor | None) -> str:
