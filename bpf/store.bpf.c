@@ -13,6 +13,18 @@
 BPF_F_TABLE("lru_hash", u64, struct rec_write, writes, 1024,
 	    BPF_F_NO_COMMON_LRU);
 
+/*
+ * Another bus's write. Its return comes by the same function, and must not be
+ * taken for that of an earlier write of this thread whose own was missed.
+ */
+static __always_inline int forget_write(void)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	writes.delete(&id);
+	return 0;
+}
+
 /* The text is gone at the return, and new_id's may wait long for a probe. */
 static __always_inline int enter_store(struct rec_write *w, u8 file, u64 text,
 				       u64 size)
@@ -42,7 +54,7 @@ static __always_inline int enter_driver_store(struct pt_regs *ctx, u8 file)
 	struct rec_write w = {};
 
 	if (!is_pci_bus(read_pointer(drv + DRIVER_BUS)))
-		return 0;
+		return forget_write();
 	w.head.driver = drv - DRV_DRIVER; /* a number instead, when it leaves */
 	fill_text(w.name, sizeof(w.name), read_pointer(drv + DRIVER_NAME));
 	return enter_store(&w, file, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
@@ -75,7 +87,7 @@ int enter_driver_override_store(struct pt_regs *ctx)
 	struct rec_write w = {};
 
 	if (!is_pci(device))
-		return 0;
+		return forget_write();
 	fill_text(w.address, sizeof(w.address),
 		  read_pointer(device - DEV_DEVICE + DEV_NAME));
 	return enter_store(&w, REC_FILE_DRIVER_OVERRIDE, PT_REGS_PARM3(ctx),
@@ -88,7 +100,7 @@ int enter_drivers_probe_store(struct pt_regs *ctx)
 	struct rec_write w = {};
 
 	if (!is_pci_bus(PT_REGS_PARM1(ctx)))
-		return 0;
+		return forget_write();
 	return enter_store(&w, REC_FILE_DRIVERS_PROBE, PT_REGS_PARM2(ctx),
 			   PT_REGS_PARM3(ctx));
 }

