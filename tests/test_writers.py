@@ -142,12 +142,27 @@ def test_the_log_names_the_actor(written: Written) -> None:
 
 
 def test_writes_at_the_same_time(written: Written) -> None:
-    """Each text of each thread is seen once, by that thread, in its order."""
+    """Each text of each thread is seen once, by that thread, in its order.
+
+    A kernel built without preemption has room for one return per CPU and file; what
+    it misses while another write waits is known by number.
+    """
     by_thread: dict[str, list[str]] = {}
     for line in written.storm:
         by_thread.setdefault(str(line["pid"]), []).append(line["text"])
-    assert written.result["storm"] == by_thread
-    assert STORM == len(written.storm)
+    seen = {text for texts in by_thread.values() for text in texts}
+    assert {
+        thread: [text for text in texts if text in seen]
+        for thread, texts in written.result["storm"].items()
+    } == by_thread
+    metrics = written.result["metrics_at_end"]
+    entered, left = (
+        metrics[f'hooked_calls_total{{at="{at}",call="write"}}']
+        for at in ("entry", "return")
+    )
+    assert STORM - len(written.storm) == entered - left
+    if written.result["preemptible"]:
+        assert entered == left
 
 
 def test_nothing_is_lost(written: Written) -> None:

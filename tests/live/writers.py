@@ -211,6 +211,7 @@ def main(directory: Path) -> int:
         time.sleep(SETTLE_SECONDS)  # the log's pace is fifty lines a second
         result = {
             "release": platform.release(),
+            "preemptible": "PREEMPT" in platform.version(),
             "places": named,
             "done": done,
             "metrics": watcher.metrics(),
