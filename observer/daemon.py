@@ -293,6 +293,7 @@ class Daemon:
             gaps=(*inventory.gaps, *(seen.gaps if seen else ())),
             now_ns=now_ns,
             realtime_offset_ns=time.time_ns() - time.monotonic_ns(),
+            deferred=inventory.deferred,
         )
         return machine, seen is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from observer import bus, kernel, modules_dir, sysfs
@@ -15,11 +16,11 @@ from observer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from observer.btf import Btf
 
 ATTEMPTS: Final = 3
+DEFERRED: Final = Path("/sys/kernel/debug/devices_deferred")  # of all buses
 _PAUSE_SECONDS: Final = 0.02  # what a driver that comes or goes takes at most, mostly
 
 
@@ -30,12 +31,24 @@ def take(
     memory: Callable[[], KernelMemory] = KernelMemory,
     pci: Path = sysfs.PCI,
     modules: Path = modules_dir.MODULES,
+    deferred: Path = DEFERRED,
 ) -> Inventory:
     """Take the inventory: of kernel memory, else of sysfs and modules.alias.
 
     `symbols` are the addresses of bus.SYMBOLS, if they were asked for already; without
     `btf` kernel memory is not tried. What can't be learned is a gap, not an error.
     """
+    taken = _take(btf, symbols, memory, pci, modules)
+    return taken._replace(deferred=_deferred(deferred))
+
+
+def _take(
+    btf: Btf | None,
+    symbols: Mapping[str, int] | None,
+    memory: Callable[[], KernelMemory],
+    pci: Path,
+    modules: Path,
+) -> Inventory:
     if btf is None:
         return _of_sysfs("this kernel offers no type information", pci, modules)
     if symbols is None:
@@ -95,6 +108,15 @@ def _of_sysfs(reason: str, pci: Path, modules: Path) -> Inventory:
     if unknown:
         gap += f", and unknown for {', '.join(unknown)}"
     return Inventory(tuple(drivers), order_known=False, gaps=(f"{gap}.", *gaps))
+
+
+def _deferred(path: Path) -> frozenset[str]:
+    """Return the devices whose probe was deferred, as far as root is told."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(line.partition("\t")[0] for line in lines)
 
 
 def _refusal(error: OSError) -> str:

@@ -86,3 +86,5 @@ class Machine(NamedTuple):
     # uevents. By driver: writes to new_id and remove_id, uevents of the driver.
     device_events: Mapping[str, tuple[Event, ...]] = MappingProxyType({})
     driver_events: Mapping[str, tuple[Write | Uevent, ...]] = MappingProxyType({})
+    # Addresses whose probe had been deferred when the drivers were looked at.
+    deferred: frozenset[str] = frozenset()

@@ -53,4 +53,5 @@ def look(
         gaps=(*unknown, *registered.gaps, *gaps),
         now_ns=now_ns,
         realtime_offset_ns=time.time_ns() - now_ns,
+        deferred=registered.deferred,
     )

@@ -18,6 +18,7 @@ class Inventory(NamedTuple):
     drivers: tuple[PciDriver, ...]  # in the order of registration, if that is known
     order_known: bool  # else by name
     gaps: tuple[str, ...] = ()  # a sentence each
+    deferred: frozenset[str] = frozenset()  # addresses whose probe was deferred
 
 
 NOT_TAKEN: Final = Inventory((), False, ("No inventory of the drivers was taken.",))
@@ -29,6 +30,7 @@ def as_object(inventory: Inventory) -> dict[str, object]:
         "drivers": [_driver_object(driver) for driver in inventory.drivers],
         "order_known": inventory.order_known,
         "gaps": inventory.gaps,
+        "deferred": sorted(inventory.deferred),
     }
 
 
@@ -39,6 +41,7 @@ def from_object(value: object) -> Inventory:
         tuple(map(_driver, fields.nested_list("drivers"))),
         fields.flag("order_known"),
         fields.texts("gaps"),
+        frozenset(fields.texts("deferred")),
     )
 
 

@@ -39,7 +39,7 @@ def as_object(machine: Machine) -> dict[str, object]:
     Ids of tables and dynids are lists of eight numbers, events are as in recordings.
     """
     drivers = tuple(machine.drivers.values())
-    inventory = Inventory(drivers, machine.order_known, machine.gaps)
+    inventory = Inventory(drivers, machine.order_known, machine.gaps, machine.deferred)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -81,6 +81,7 @@ def from_object(value: object) -> Machine:
         order_known=inventory.order_known,
         devices={device.address: device for device in devices},
         gaps=inventory.gaps,
+        deferred=inventory.deferred,
         now_ns=fields.integer("now_ns", U64),
         realtime_offset_ns=fields.integer("realtime_offset_ns", U64),
         observed_since_ns=_number(fields, "observed_since_ns", U64),

@@ -325,6 +325,18 @@ def test_deferred() -> None:
     assert [] == found(device(bound="e1000"), events=(*events, probe(3, "e1000")))
 
 
+def test_deferred_before_anybody_watched() -> None:
+    """The kernel's own list tells, until something else is seen."""
+    before = frozenset({ADDRESS})
+    (finding,) = found(device(), deferred=before)
+    assert (Name.DEFERRED, Kind.DEFERRED) == (finding.finding, finding.kind)
+    assert finding.text.startswith(f"{ADDRESS} deferred: e1000 matches and waits for")
+    events = (probe(2, "e1000", ProbeResult.REFUSED, "EIO"),)
+    assert {Kind.PROBE_REFUSED} == kinds(device(), events=events, deferred=before)
+    assert [] == found(device(bound="e1000"), deferred=before)
+    assert [] == found(device(), deferred=before, drivers=())
+
+
 def test_deferred_by_a_driver_that_does_not_match_any_more() -> None:
     """A deferral of a driver that can't get the device now is no reason to wait."""
     events = (probe(2, "vfio-pci", ProbeResult.DEFERRED, "EPROBE_DEFER"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 import pytest
@@ -19,7 +20,6 @@ from observer.registered import NOT_TAKEN, Inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from observer.kernel_memory import KernelMemory
 
@@ -72,7 +72,13 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.closed = True
 
-    def take(self, error: OSError | None = None, **symbols: int) -> Inventory:
+    def take(
+        self,
+        error: OSError | None = None,
+        *,
+        deferred: Path = Path("/nowhere"),
+        **symbols: int,
+    ) -> Inventory:
         """Take the inventory; `error` is why its memory can't be read."""
 
         def memory() -> KernelMemory:
@@ -86,6 +92,7 @@ class Machine:
             memory=memory,
             pci=self.pci,
             modules=self.modules,
+            deferred=deferred,
         )
 
 
@@ -103,9 +110,21 @@ def names(taken: Inventory) -> list[str]:
 def test_kernel_memory_is_the_source(machine: Machine) -> None:
     """Drivers in their order, dynids known, no gap; the reader is closed."""
     taken = machine.take()
-    assert (["pcieport", "e1000", "bad\x1b"], True, ()) == (names(taken), *taken[1:])
+    assert (["pcieport", "e1000", "bad\x1b"], True, ()) == (
+        names(taken),
+        *taken[1:3],
+    )
     assert (NIC,) == taken.drivers[1].dynids
     assert machine.closed
+
+
+def test_devices_whose_probe_was_deferred_are_named(machine: Machine) -> None:
+    """Of all buses, with and without a reason; not to be read, none is known."""
+    path = machine.pci / "devices_deferred"
+    path.write_text("0000:00:02.0\t\n0000:00:03.0\tpci: wait for supplier x\nserial0\n")
+    devices = {"0000:00:02.0", "0000:00:03.0", "serial0"}
+    assert devices == machine.take(deferred=path).deferred
+    assert frozenset() == machine.take(deferred=path / "no").deferred
 
 
 def refused() -> dict[str, Callable[[Machine], Inventory]]:

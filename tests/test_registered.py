@@ -35,6 +35,7 @@ inventories = st.builds(
     ).map(tuple),
     st.booleans(),
     st.lists(st.text(), max_size=2).map(tuple),
+    st.frozensets(st.text(), max_size=2),
 )
 
 

@@ -70,6 +70,7 @@ machines = st.builds(
     st.dictionaries(
         names, st.lists(writes() | uevents, max_size=3).map(tuple), max_size=2
     ),
+    st.frozensets(addresses, max_size=2),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from observer.findings.past import Past
 from observer.findings.picture import (
     Picture,
     by,
@@ -39,6 +40,9 @@ def orphan(picture: Picture, device: PciDevice) -> Finding | None:
         return None
     if deferred:
         return _deferred(picture, device, deferred[-1])
+    unseen = past == Past(override=past.override)
+    if unseen and device.address in picture.machine.deferred:
+        return _deferred_before(device, names)
     return _orphan(picture, device, names, failures[-1] if failures else None)
 
 
@@ -114,6 +118,19 @@ def _deferred(picture: Picture, device: PciDevice, failure: Failure) -> Finding:
         failure.actor,
         driver=failure.driver,
         errno=failure.errno,
+    )
+
+
+def _deferred_before(device: PciDevice, matching: list[str]) -> Finding:
+    verb = "matches and waits" if len(matching) == 1 else "match and wait"
+    return _finding(
+        device,
+        Kind.DEFERRED,
+        f"{printable(device.address)} deferred: {listed(matching)} {verb} for a "
+        "supplier since before anybody watched",
+        None,
+        None,
+        candidates=matching,
     )
 
 
