@@ -28,7 +28,7 @@ def _rivals(case: Case) -> Iterator[Obstacle]:
     if len(names) < 2 or kept_by_pf(case):  # noqa: PLR2004 - rivals
         return
     declined = [
-        f"{quoted(name)} declined (-{probe.errno or 'errno not known'})"
+        f"{quoted(name)} declined ({_errno(probe.errno)})"
         for name in names
         if (probe := case.last_probe(name)) is not None
         and probe.result is ProbeResult.REFUSED
@@ -40,6 +40,10 @@ def _rivals(case: Case) -> Iterator[Obstacle]:
         yield Obstacle("declined", text)
     elif case.machine.order_known:
         yield Obstacle("rivals", _order(case, names))
+
+
+def _errno(errno: str | None) -> str:
+    return f"-{errno}" if errno else "errno not known"
 
 
 def _order(case: Case, names: list[str]) -> str:

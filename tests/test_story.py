@@ -447,6 +447,16 @@ def test_20_one_declined() -> None:
     )
 
 
+def test_20_one_declined_and_the_kernel_does_not_tell_why() -> None:
+    """Before 5.14 no errno reaches the hooks."""
+    drivers = (driver("xe", E1000_DYNID, module="xe"), driver("i915", E1000_DYNID))
+    events = (probe(10, "xe", ProbeResult.REFUSED), probe(11, "i915"))
+    told = explain(
+        machine(device(bound="i915"), drivers=drivers, device_events={ADDRESS: events})
+    )
+    assert gates(told)["declined"].endswith("xe declined (errno not known)")
+
+
 def test_20_why_not_the_one_that_declined() -> None:
     """Asked about it, the story says that it declined."""
     events = (probe(10, "e1000", ProbeResult.REFUSED, "ENODEV"),)
