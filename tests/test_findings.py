@@ -285,6 +285,20 @@ def test_unbound_and_bind_failed(late: bool) -> None:  # noqa: FBT001
     )
 
 
+def test_unbound_by_its_driver_and_bind_failed() -> None:
+    """A module is unloaded, which no write tells, and its uevent is read late."""
+    refused = probe(5.2, "vfio-pci", ProbeResult.REFUSED, "EINVAL")
+    busy = probe(5.2, "vfio-pci", ProbeResult.BUSY, "EBUSY")
+    told = uevent(5.3, Action.UNBIND)
+    for failed, kind in (
+        (refused, Kind.UNBOUND_AND_BIND_FAILED),
+        (refused._replace(ktime_ns=seconds(3)), Kind.UNBOUND),
+        (busy, Kind.UNBOUND),
+    ):
+        events = (probe(2, "e1000"), failed, told)
+        assert {kind} == kinds(device(), events=events)
+
+
 def test_bind_without_match() -> None:
     """A bind write that failed before any probe: the driver does not match."""
     events = (*UNBOUND, write(9, StoreFile.BIND, driver="vfio-pci", errno="ENODEV"))

@@ -107,8 +107,23 @@ def _after_uevent(past: Past, uevent: Uevent) -> Past:
     if uevent.action is Action.UNBIND and not _just_now(
         past.unbound_ns, uevent.ktime_ns
     ):
-        return _unbound(past, uevent.driver, uevent.ktime_ns, None)
+        unbound = _unbound(past, uevent.driver, uevent.ktime_ns, None)
+        return unbound._replace(failures=_of_then(past, uevent.ktime_ns))
     return past
+
+
+def _of_then(past: Past, now_ns: int) -> Mapping[str, Failure]:
+    """Return the failures that may have followed the unbind that is told only now.
+
+    Whoever probes a device that is bound finds it busy; others probed it later.
+    """
+    return {
+        driver: failure
+        for driver, failure in past.failures.items()
+        if failure.probed
+        and failure.errno != "EBUSY"
+        and _just_now(failure.ktime_ns, now_ns)
+    }
 
 
 def _just_now(earlier_ns: int | None, now_ns: int) -> bool:
