@@ -67,12 +67,25 @@ SRIOV_NVME: Final = (
 # A slot to plug devices into while the guest runs: device_add …,bus=labhp.
 HOTPLUG: Final = _devices("pcie-root-port,id=labhp,chassis=41,slot=41")
 
+# Two devices behind a bridge, which share an IOMMU group.
+TWINS: Final = (
+    *_devices("pci-bridge,id=labgroup,chassis_nr=11"),
+    *_devices("pci-testdev", "pci-testdev", bus="labgroup"),
+)
+
+# A card that two of Debian's drivers list, one of which declines it; and a VGA card,
+# whose memory the kernel's own framebuffer holds, given VGA_APPEND.
+CONTESTED: Final = (*_cards("e1000", "rtl8139"), *_devices("VGA"))
+VGA_APPEND: Final = "vga=0x317 modprobe.blacklist=bochs,bochs_drm"
+
 SETS: Final = {
     "assorted": ASSORTED,
+    "contested": CONTESTED,
     "driverless": DRIVERLESS,
     "hotplug": HOTPLUG,
     "iommu": IOMMU,
     "sriov-nvme": SRIOV_NVME,
+    "twins": TWINS,
 }
 
 

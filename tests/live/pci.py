@@ -32,16 +32,17 @@ def drivers() -> list[str]:
 
 def addresses() -> dict[str, str]:
     """Find the device of each role, and the virtual functions it may get."""
-    ids = {address: _ids(address) for address in devices()}
+    all_ids = {address: ids(address) for address in devices()}
     found = {
-        role: next(address for address in ids if ids[address] == wanted)
+        role: next(address for address in all_ids if all_ids[address] == wanted)
         for role, wanted in ROLES.items()
     }
     slot = found["nvme"].removesuffix(".0")
     return found | {f"vf{number}": f"{slot}.{number}" for number in range(1, 5)}
 
 
-def _ids(address: str) -> tuple[str, str]:
+def ids(address: str) -> tuple[str, str]:
+    """Read a device's vendor and device ids."""
     device = PCI / "devices" / address
     return tuple((device / name).read_text().strip() for name in ("vendor", "device"))  # type: ignore[return-value]
 
