@@ -318,7 +318,7 @@ def command(*words: str) -> Result:
     }
 
 
-def restless(places: dict[str, str], audits: int = 2) -> Result:
+def restless(places: dict[str, str]) -> Result:
     """Look while a device comes and goes, and while a module does."""
 
     def replug() -> None:
@@ -332,8 +332,8 @@ def restless(places: dict[str, str], audits: int = 2) -> Result:
     result: Result = {}
     for name, once in {"device": replug, "module": reload}.items():
         with Repeat(once) as repeat:
-            looks = [command(*AUDIT) for _ in range(audits)]
-        result[name] = {"times": repeat.times, "looks": looks}
+            look = command(*AUDIT)
+        result[name] = {"times": repeat.times, "look": look}
     pci.write("rescan", "1")
     pci.run("modprobe", "uio_pci_generic")
     return result
