@@ -541,6 +541,7 @@ def test_greedy_dynid() -> None:
     assert [] == found(device(bound="e1000"), drivers=drivers)
     all_bound = [each._replace(driver="vfio-pci") for each in others]
     assert [] == found(bound, *all_bound, drivers=drivers)
+    assert ["shared_dynid"] == noted(bound, *all_bound, drivers=drivers)
     kept = [each._replace(driver_override="e1000") for each in others]
     assert [] == found(bound, *kept, drivers=drivers)
 

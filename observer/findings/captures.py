@@ -33,15 +33,39 @@ def greedy_dynids(picture: Picture) -> Iterator[Finding]:
     """Find dynids that match several devices, not all of them bound to the driver."""
     for name, driver in picture.machine.drivers.items():
         for dynid in dict.fromkeys(driver.dynids or ()):
-            captured = [
-                device
-                for device in picture.machine.devices.values()
-                if id_matches(dynid, device.ids)
-                and device.driver_override in (None, name)
-            ]
+            captured = _captured(picture, name, dynid)
             others = [device for device in captured if device.driver != name]
             if len(captured) > 1 and others:
                 yield _greedy(picture, name, dynid, captured, others)
+
+
+def shared_dynids(picture: Picture, device: PciDevice) -> Iterator[str]:
+    """Say which dynids of its driver it shares with others that have it too.
+
+    Whoever wrote such an id may have meant all of these devices, or one.
+    """
+    driver = picture.machine.drivers.get(device.driver or "")
+    if driver is None:
+        return
+    name = driver.driver.name
+    for dynid in dict.fromkeys(driver.dynids or ()):
+        captured = _captured(picture, name, dynid)
+        bound = all(each.driver == name for each in captured)
+        if bound and device in captured and len(captured) > 1:
+            yield (
+                f"dynid {spelled(dynid)} of {quoted(name)} matches {len(captured)} "
+                "devices, all of them bound to it: "
+                + listed(each.address for each in captured)
+            )
+
+
+def _captured(picture: Picture, driver: str, dynid: Id) -> list[PciDevice]:
+    """Return the devices that a dynid matches and no override keeps from it."""
+    return [
+        device
+        for device in picture.machine.devices.values()
+        if id_matches(dynid, device.ids) and device.driver_override in (None, driver)
+    ]
 
 
 def _greedy(

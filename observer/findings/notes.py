@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from observer.findings.bindings import explained, why_unknown
+from observer.findings.captures import shared_dynids
 from observer.findings.orphans import autoprobe_off
 from observer.findings.overrides import by_kernel
 from observer.findings.picture import Picture, drivers_of, listed, needs_no_driver
@@ -30,6 +31,8 @@ def notes(picture: Picture, device: PciDevice) -> Iterator[Note]:
             "iommu_group_changed",
             f"IOMMU group {device.iommu_group}, was {device.iommu_group_before}",
         )
+    for text in shared_dynids(picture, device):
+        yield Note("shared_dynid", text)
     if device.driver is None:
         yield from _without_driver(picture, device)
     elif not explained(picture, device):
