@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
+_FAILURE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it up
 
 
@@ -159,6 +160,7 @@ class Daemon:
         self._logger = logger
         self._uevents = uevents
         self._uevents_lost = 0
+        self._tell_failure_at = 0.0
         self._stopping = False
         self._since = time.time()
         self._live = Live(attachment)
@@ -261,7 +263,10 @@ class Daemon:
             self._recorder.record(record)
             self._pipeline.feed(record)
         self._recorder.flush()
-        self._upkeep.step()
+        try:
+            self._upkeep.step()
+        except Exception as error:  # noqa: BLE001 - decisions are still judged
+            self._picture_failed(error)
 
     def _records(self, timeout_seconds: float) -> Iterator[Record]:
         yield from self._live.poll(timeout_seconds)
@@ -295,13 +300,20 @@ class Daemon:
             realtime_offset_ns=time.time_ns() - time.monotonic_ns(),
             deferred=inventory.deferred,
         )
-        return machine, seen is not None
+        return machine, seen is not None and seen.whole
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
     def _sink_failed(self, sink: Sink, error: Exception) -> None:
         self._logger.error("sink failed", sink=type(sink).__name__, exc_info=error)
+
+    def _picture_failed(self, error: Exception) -> None:
+        """Tell it once a minute, for it may fail at each step."""
+        now = time.monotonic()
+        if now >= self._tell_failure_at:
+            self._tell_failure_at = now + _FAILURE_SECONDS
+            self._logger.error("picture failed", exc_info=error)
 
     def _state(self) -> State:
         return State(

@@ -102,5 +102,9 @@ class Looker:
     def _run(self) -> None:
         while True:
             addresses = self._wanted.get()
-            seen = self._whole() if addresses is None else self._some(addresses)
+            try:
+                seen = self._whole() if addresses is None else self._some(addresses)
+            except Exception as error:  # noqa: BLE001 - whoever asked must hear of it
+                gap = f"Sysfs could not be read: {error!r}."
+                seen = Look(monotonic_ns(), False, {}, {}, None, (gap,))
             self._seen.put(seen)

@@ -273,6 +273,22 @@ def test_lost_messages_are_counted_and_devices_read_again() -> None:
     assert "e1000" == machine.devices[machines.ADDRESS].driver
 
 
+def test_a_picture_that_fails_ends_no_judging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, not at every step, and decisions are judged all the same."""
+    stream = io.StringIO()
+    hooks = Ending([[*encode_driver(DRIVER)], [encode_match(MATCH)]], [])
+    daemon = daemon_of(hooks, log.configure(stream))
+
+    def fail(_self: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("observer.upkeep.Upkeep.step", fail)
+    daemon.run()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert 1 == sum(line["event"] == "picture failed" for line in lines)
+    assert 1 == lines[-1]["agree"]
+
+
 class Asked:
     """A daemon that answers on a unix socket."""
 

@@ -78,6 +78,23 @@ def test_nobody_waits_for_a_look_that_hangs() -> None:
     assert not looker.busy()
 
 
+def test_a_look_that_fails_is_answered() -> None:
+    """Nobody waits for ever, and the next look may succeed."""
+
+    def fail() -> Look:
+        raise ZeroDivisionError("odd")
+
+    looker = Looker(whole=fail, some=lambda addresses: shown(*addresses))
+    looker.start()
+    looker.ask()
+    (failed,) = until_answered(looker)
+    looker.ask(frozenset("a"))
+
+    assert (False, {}) == (failed.whole, failed.devices)
+    assert failed.gaps == ("Sysfs could not be read: ZeroDivisionError('odd').",)
+    assert until_answered(looker) == [shown("a")]
+
+
 def test_a_look_shows_what_sysfs_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices, drivers, the bus and what could not be read."""
     device = machines.device()
