@@ -357,6 +357,13 @@ class Tracker:
         self._remember(probe.address, probe)
         if probe.result is ProbeResult.BOUND:
             self._bind(probe.address, probe.name, probe.ktime_ns, probe.ktime_ns)
+        elif (
+            probe.result is not ProbeResult.BUSY
+            and (bound := self._bound.get(probe.address))
+            and bound.now == probe.name
+        ):
+            # Sysfs shows a driver as bound while it probes: it was looked at then.
+            self._doubt(probe.address)
 
     def _bind(
         self, address: str, driver: str | None, from_ns: int, ktime_ns: int

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 RECONCILE_NS: Final = 60_000_000_000
 RETRY_NS: Final = 1_000_000_000  # when too much happened during a look
-AUDIT_NS: Final = 1_000_000_000  # between two audits
+AUDIT_NS: Final = 1_000_000_000  # between two audits of a picture that changes
+AGED_NS: Final = 60_000_000_000  # and of one that does not: some findings end with time
 
 
 class Upkeep:
@@ -99,8 +100,12 @@ class Upkeep:
                 self._tracker.stale.add(address)
 
     def _compare(self, look: Look, now_ns: int) -> None:
-        """Compare, unless something changed since the look was asked for."""
-        if self._tracker.version != self._asked_version:
+        """Compare, unless something changed since the look was asked for.
+
+        A look that shows no device or no driver at all is one that failed.
+        """
+        changed = self._tracker.version != self._asked_version
+        if changed or not look.devices or not look.drivers:
             self._next_ns = now_ns + RETRY_NS
             return
         disagreements = self._tracker.reconcile(
@@ -122,7 +127,8 @@ class Upkeep:
     def _audit(self, now_ns: int) -> None:
         version = self._tracker.version
         same = version == self._audited_version and not self._standing.waiting()
-        if same or not self._complete or now_ns - self._audited_ns < AUDIT_NS:
+        pause_ns = AGED_NS if same else AUDIT_NS
+        if not self._complete or now_ns - self._audited_ns < pause_ns:
             return
         self._audited_ns, self._audited_version = now_ns, version
         self._audited = self._tracker.machine(now_ns)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, cast
 import machines
 
 from observer.looking import Look, Looker
-from observer.record import Action, Judgement, StoreFile, Uevent, Wrote
+from observer.record import (
+    Action,
+    Judgement,
+    Probed,
+    ProbeResult,
+    StoreFile,
+    Uevent,
+    Wrote,
+)
 from observer.tracking import Field, Tracker
 from observer.upkeep import RECONCILE_NS, RETRY_NS, Upkeep
 
@@ -25,6 +33,10 @@ class Sysfs:
 
     def __init__(self) -> None:
         self.devices: dict[str, PciDevice] = {DEVICE.address: DEVICE}
+        self.drivers: dict[str, str | None] = {
+            "e1000": "e1000",
+            "vfio-pci": "vfio_pci",
+        }
         self.asked: list[frozenset[str] | None] = []
         self._answers: list[Look] = []
         self._answered = 0
@@ -47,7 +59,7 @@ class Sysfs:
     def answer(self) -> None:
         """Answer the oldest question with what is there now."""
         wanted = self.asked[self._answered + len(self._answers)]
-        drivers: dict[str, str | None] = {"e1000": "e1000", "vfio-pci": "vfio_pci"}
+        drivers = self.drivers
         found: dict[str, PciDevice | None] = {
             address: self.devices.get(address)
             for address in (self.devices if wanted is None else wanted)
@@ -174,6 +186,56 @@ def test_what_happens_during_a_look_is_no_disagreement() -> None:
     kept.step()
     assert kept.disagreements == []
     assert kept.upkeep.machine().devices[DEVICE.address].driver is None
+
+
+def test_a_look_that_shows_nothing_at_all_failed() -> None:
+    """No device and no driver is forgotten for it; it is repeated a second later."""
+    kept = Kept()
+    kept.sysfs.drivers = {}
+    kept.reconcile()
+    assert kept.disagreements == []
+    assert set(kept.upkeep.machine().drivers) == {"e1000", "vfio-pci"}
+
+    kept.sysfs.drivers, kept.sysfs.devices = {"e1000": "e1000"}, {}
+    kept.step(RETRY_NS / 1e9)
+    kept.sysfs.answer()
+    kept.step()
+    kept.step()
+    assert kept.disagreements == []
+    assert kept.upkeep.machine().devices == {DEVICE.address: DEVICE}
+
+
+def test_a_driver_that_was_shown_while_it_probed_is_looked_at_again() -> None:
+    """Sysfs shows it as bound; then it declines, which no uevent tells."""
+    kept = Kept()
+    busy = machines.probe(100, "e1000", ProbeResult.BUSY, "EBUSY")
+    kept.tracker(Probed(busy))
+    kept.step()
+    assert kept.sysfs.asked == []
+
+    kept.tracker(Probed(busy._replace(result=ProbeResult.REFUSED, errno="ENODEV")))
+    kept.sysfs.devices[DEVICE.address] = DEVICE._replace(driver=None)
+    kept.step()
+    kept.sysfs.now_ns += 1
+    kept.sysfs.answer()
+    kept.step()
+
+    assert kept.upkeep.machine().devices[DEVICE.address].driver is None
+
+
+def test_a_finding_that_ends_with_time_ends_though_nothing_happens() -> None:
+    """Flapping is over a day after it."""
+    kept = Kept()
+    for at in range(101, 106):
+        kept.tracker(Probed(machines.probe(at, "e1000")))
+    kept.step(10)
+    kept.step(4)
+    assert [f.finding for f in kept.changes[0].begun] == ["flapping"]
+    assert len(kept.changes) == 1
+
+    kept.step(24 * 3600)
+
+    assert [f.finding for f in kept.changes[1].ended] == ["flapping"]
 
 
 def test_a_finding_is_told_after_a_while_and_when_it_is_over() -> None:
