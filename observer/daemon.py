@@ -289,7 +289,7 @@ class Daemon:
         machine = Machine(
             release=self._release,
             layout=layout.name,
-            semantics=self._semantics,
+            semantics=layout.semantics,
             new_id_rules=layout.new_id_rules,
             drivers_autoprobe=seen.drivers_autoprobe if seen else None,
             drivers={known.driver.name: known for known in inventory.drivers},

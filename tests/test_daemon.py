@@ -140,13 +140,17 @@ def looker(*devices: PciDevice) -> Looker:
 
 
 def daemon_of(
-    hooks: Hooks, logger: Logger, *devices: PciDevice, messages: Messages | None = None
+    hooks: Hooks,
+    logger: Logger,
+    *devices: PciDevice,
+    messages: Messages | None = None,
+    semantics: str = "linux-5.15",
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
     uevents = cast("Uevents", messages or Messages())
     return Daemon(
-        *(hooks.attachment(), "linux-5.15", recorder, logger),
+        *(hooks.attachment(), semantics, recorder, logger),
         looker(*devices),
         uevents,
     )
@@ -254,6 +258,15 @@ def test_the_picture_is_of_kernel_memory_sysfs_and_events() -> None:
     ]
     assert (1, "kprobe") == (status.judgements["agree"], status.method)
     assert "match: e1000 and 0000:00:02.0: static 0" == status.last[-1].what
+
+
+def test_the_picture_has_the_kernels_own_semantics() -> None:
+    """Whatever decisions are judged by: findings and cures are of what really runs."""
+    logger = log.configure(io.StringIO())
+    daemon = daemon_of(Ending([], []), logger, semantics="linux-3.16")
+    with Asked(daemon) as ask:
+        assert "linux-5.15" == snapshot.from_object(ask("/machine")).semantics
+        assert "linux-3.16" == Status.from_object(ask("/status")).semantics
 
 
 def test_lost_messages_are_counted_and_devices_read_again() -> None:
