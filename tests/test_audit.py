@@ -105,7 +105,7 @@ def test_text() -> None:
     """Summary, finding and cure, then devices, dynids and what is unknown."""
     listed = driver("r8169", Id(1, 2), dynids=None, origin=Origin.MODULES_ALIAS)
     shown = machine(
-        *(device(driver_override="none"), device(SECOND, ids=Device(1, 2, 3, 4, 5))),
+        *(device(driver_override="gone"), device(SECOND, ids=Device(1, 2, 3, 4, 5))),
         drivers=(E1000, GREEDY, listed),
         order_known=False,
         gaps=("Kernel memory can't be read: \x1b no capability.",),
@@ -117,7 +117,7 @@ def test_text() -> None:
     assert told[0].startswith("stale_override: STALE OVERRIDE 0000:00:02.0: override ")
     assert told[1].endswith("clear driver_override")
     assert "    $ echo > /sys/bus/pci/devices/0000:00:02.0/driver_override" == told[2]
-    assert "0000:00:02.0  8086:100e  020000  -       none      -" == row
+    assert "0000:00:02.0  8086:100e  020000  -       gone      -" == row
     assert lines[9:] == [
         "0000:00:03.0  0001:0002  000005  -       -         r8169?",
         "",

@@ -113,6 +113,12 @@ def test_override_names_no_driver() -> None:
     assert set() == kinds(device(bound="vfio-pci", driver_override="vfio-pci"))
 
 
+def test_override_that_opts_out() -> None:
+    """The name that the kernel's documentation gives may be there on purpose."""
+    (finding,) = found(device(driver_override="none"))
+    assert "not registered (the usual way to keep all drivers away; " in finding.text
+
+
 def test_override_refuses_native() -> None:
     """A device without driver whose native candidate the override refuses."""
     left = found(device(driver_override="vfio-pci"))
@@ -278,11 +284,48 @@ def test_unbound_and_bind_failed(late: bool) -> None:  # noqa: FBT001
     )
     events = (*UNBOUND[:2], *failed, tell) if late else (*UNBOUND, *failed)
     left = found(device(driver_override="vfio-pci"), events=events)
+    override = f"/sys/bus/pci/devices/{ADDRESS}/driver_override"
+    assert f"echo > {override} && echo {ADDRESS} > /sys/bus/pci/drivers_probe" in {
+        each.cure for each in left
+    }
     assert text_of(Kind.UNBOUND_AND_BIND_FAILED, left) == (
         f"{ADDRESS} orphaned since @1000005; last driver e1000; unbound by {SEEN}; "
         "then bind failed, vfio-pci: match ok, probe=-EINVAL; no IOMMU group; "
         "candidates: vfio-pci"
     )
+
+
+def test_probe_under_way() -> None:
+    """A probe is told at its end; until then nobody knows what comes of it."""
+    matched = decision(90, "e1000", dynid=E1000_ID)
+    assert [] == found(device(), events=(matched,))
+    assert [] == found(device(), events=(*UNBOUND, matched))
+    ended = probe(95, "e1000", ProbeResult.REFUSED, "ENODEV")
+    assert {Kind.PROBE_REFUSED} == kinds(device(), events=(matched, ended))
+    before = matched._replace(ktime_ns=seconds(4))
+    assert {Kind.UNBOUND} == kinds(device(), events=(before, *UNBOUND))
+    lost = {Kind.NEVER_BOUND}
+    assert lost == kinds(device(), events=(matched,), now_ns=seconds(400))
+
+
+def test_pciback_takes_what_it_is_told_to() -> None:
+    """Xen's driver lists all devices and declines those that are not its own."""
+    pciback = driver("pciback", Id(0xFFFFFFFF, 0xFFFFFFFF), module="xen_pciback")
+    assert [] == found(device(), drivers=(pciback,))
+    hidden = device(driver_override="pciback")
+    assert {Kind.NEVER_BOUND} == kinds(hidden, drivers=(pciback,))
+
+
+def test_vf_of_a_vfio_pf_is_not_offered_to_the_host() -> None:
+    """Its override was cleared: no cure gives it to a driver of the host."""
+    pf = device(SECOND, bound="vfio-pci", driver_override="vfio-pci")
+    vf = device(physfn=SECOND)
+    assert [] == found(vf, pf)
+    assert [] == found(vf, pf, drivers=(VFIO_PCI,), events=UNBOUND)
+    failed = (probe(5.2, "vfio-pci", ProbeResult.REFUSED, "EINVAL"),)
+    own = vf._replace(driver_override="vfio-pci")
+    (finding,) = found(own, pf, events=failed)
+    assert f"echo {ADDRESS} > /sys/bus/pci/drivers_probe" == finding.cure
 
 
 def test_unbound_by_its_driver_and_bind_failed() -> None:
@@ -384,6 +427,13 @@ def test_candidate_gone() -> None:
         "lost their candidate; candidates: e1000"
     )
     assert "modprobe vfio-pci" == first.cure
+    by_table = machine(device(), drivers=(), device_events={ADDRESS: UNBOUND})
+    (finding,) = findings(Picture(by_table))
+    loads = f'modprobe "$(cat /sys/bus/pci/devices/{ADDRESS}/modalias)"'
+    assert (Kind.CANDIDATE_GONE, loads) == (finding.kind, finding.cure)
+    by_dynid = (decision(1, "e1000", dynid=E1000_ID), *UNBOUND)
+    (finding,) = findings(Picture(by_table._replace(device_events={ADDRESS: by_dynid})))
+    assert "modprobe e1000" == finding.cure
     refused = (*gone[ADDRESS], probe(8, "e1000", ProbeResult.REFUSED, "EIO"))
     tried = left._replace(device_events={**gone, ADDRESS: refused})
     first, _second = findings(Picture(tried))
@@ -536,6 +586,12 @@ def test_greedy_dynid() -> None:
         f"{SECOND}, {THIRD}; added at @1000003 by {SEEN}"
     )
     assert (SECOND, (THIRD,)) == (finding.address, finding.also)
+    assert finding.cure == (
+        f"echo vfio-pci > /sys/bus/pci/devices/{ADDRESS}/driver_override && "
+        'echo "8086 100e" > /sys/bus/pci/drivers/vfio-pci/remove_id'
+    )
+    told = device(bound="vfio-pci", driver_override="vfio-pci")
+    (finding,) = found(told, *others, drivers=drivers)
     assert 'echo "8086 100e" > /sys/bus/pci/drivers/vfio-pci/remove_id' == finding.cure
     assert [] == found(bound, drivers=drivers)
     assert [] == found(device(bound="e1000"), drivers=drivers)
@@ -626,6 +682,12 @@ def test_flapping() -> None:
         f"{ADDRESS} rebind flapping: 5 times since @1000010, by comm=tee"
     )
     assert [] == found(device(bound="e1000"), events=rebinds(4))
+    vm = [
+        event
+        for at in range(10, 50, 10)
+        for event in (probe(at, "vfio-pci"), probe(at + 5, "e1000"))
+    ]
+    assert [] == found(device(bound="e1000"), events=tuple(vm))
     later = seconds(24 * 3600 + 15)
     assert [] == found(device(bound="e1000"), events=rebinds(5), now_ns=later)
 

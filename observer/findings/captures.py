@@ -9,6 +9,7 @@ from observer.findings.picture import (
     Picture,
     by,
     few,
+    file_of,
     is_bridge,
     listed,
     shell,
@@ -85,12 +86,18 @@ def _greedy(
         text += f"; added at {picture.time(write.ktime_ns)} by {by(actor)}"
     first, *also = (device.address for device in others)
     path = shell(f"/sys/bus/pci/drivers/{driver}/remove_id")
+    # Those that were meant keep an explanation, and their driver when bound again.
+    keep = [
+        f"echo {shell(driver)} > {file_of(device, 'driver_override')}"
+        for device in captured
+        if device.driver == driver and device.driver_override is None
+    ]
     return Finding(
         first,
         Name.GREEDY_DYNID,
         Kind.GREEDY_DYNID,
         text,
-        f'echo "{_fields(dynid)}" > {path}',
+        " && ".join((*keep, f'echo "{_fields(dynid)}" > {path}')),
         write and write.ktime_ns,
         actor,
         {

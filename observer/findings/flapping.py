@@ -19,7 +19,10 @@ _BINDS: Final = (StoreFile.BIND, StoreFile.UNBIND)
 
 
 def flapping(picture: Picture, device: PciDevice) -> Finding | None:
-    """Find a device that is bound and unbound again and again."""
+    """Find a device that is bound to one driver again and again.
+
+    For a virtual machine it goes to another driver and back, once each.
+    """
     events = picture.events(device.address)
     recent = [
         (sign, event)
@@ -54,11 +57,11 @@ def flapping(picture: Picture, device: PciDevice) -> Finding | None:
 
 
 def _sign(event: Event) -> str | None:
-    """Return which sign of a rebind it is, if it is one."""
+    """Return which sign of a rebind it is, and of which driver, if it is one."""
     if isinstance(event, Probe) and event.result is ProbeResult.BOUND:
-        return "probe"
+        return f"probe by {event.name}"
     if isinstance(event, Uevent) and event.action in (Action.BIND, Action.UNBIND):
-        return f"uevent {event.action}"
+        return f"uevent {event.action} {event.driver}"
     if isinstance(event, Write) and event.errno is None and event.file in _BINDS:
-        return f"write {event.file}"
+        return f"write {event.file} {event.driver}"
     return None

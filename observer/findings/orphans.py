@@ -8,13 +8,16 @@ from observer.findings.past import Past
 from observer.findings.picture import (
     Picture,
     by,
+    clear_override,
     drivers_of,
+    file_of,
     listed,
     needs_no_driver,
     shell,
 )
 from observer.findings.shape import Actor, Finding, Kind, Name
-from observer.record import Action
+from observer.machine import Decision
+from observer.record import Action, Probe, Source
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -23,20 +26,32 @@ if TYPE_CHECKING:
 
 # Healthy where a driver is not meant to take the device, or declines what it matches.
 _MAY_BE_MEANT: Final = (Kind.NEVER_BOUND, Kind.PROBE_REFUSED)
+# Xen's: it lists every device, and declines those that it was not told to hide.
+_PCIBACK: Final = "pciback"
+_PROBE_NS: Final = 300_000_000_000  # a probe is told at its end, this late at most
 
 
 def orphan(picture: Picture, device: PciDevice) -> Finding | None:
     """Find a device without a driver that certainly has a candidate, or had one."""
     if device.driver is not None:
         return None
-    matching = [each for each in picture.matches(device) if each.certain]
+    matching = [
+        each
+        for each in picture.matches(device)
+        if each.certain and _is_meant(picture, device, each.driver)
+    ]
     past = picture.past(device.address)
     failures = sorted(past.failures.values(), key=lambda failure: failure.ktime_ns)
     names = drivers_of(matching)
     deferred = [each for each in failures if each.deferred and each.driver in names]
-    if past.driver and past.driver not in picture.machine.drivers and not failures:
+    if (
+        past.driver
+        and past.driver not in picture.machine.drivers
+        and not failures
+        and _is_meant(picture, device, past.driver)
+    ):
         return _candidate_gone(picture, device, past.driver, names)
-    if not matching:
+    if not matching or _is_probed(picture, device, names):
         return None
     if deferred:
         return _deferred(picture, device, deferred[-1])
@@ -44,6 +59,34 @@ def orphan(picture: Picture, device: PciDevice) -> Finding | None:
     if unseen and device.address in picture.machine.deferred:
         return _deferred_before(device, names)
     return _orphan(picture, device, names, failures[-1] if failures else None)
+
+
+def _is_meant(picture: Picture, device: PciDevice, driver: str) -> bool:
+    """Tell whether a driver that matches should have the device, of all that is known.
+
+    The host must not drive a VF whose PF belongs to a user of vfio.
+    """
+    if driver == _PCIBACK:
+        return device.driver_override == driver
+    return picture.vfio_pf(device) is None or picture.is_vfio(driver)
+
+
+def _is_probed(picture: Picture, device: PciDevice, names: list[str]) -> bool:
+    """Tell whether a probe is under way: a match was seen and not what came of it."""
+    unbound_ns = picture.past(device.address).unbound_ns or 0
+    since_ns = max(unbound_ns, picture.machine.now_ns - _PROBE_NS)
+    ended = set()
+    for event in reversed(picture.events(device.address)):
+        if isinstance(event, Probe):
+            ended.add(event.name)
+        elif (
+            isinstance(event, Decision)
+            and event.ktime_ns > since_ns
+            and event.driver in names
+            and event.driver not in ended
+        ):
+            return True
+    return False
 
 
 def _orphan(
@@ -76,7 +119,7 @@ def _orphan(
         needs_no_driver(device) or autoprobe_off(picture, device)
     ):
         return None
-    return _finding(
+    finding = _finding(
         device,
         kind,
         text,
@@ -86,6 +129,17 @@ def _orphan(
         last_driver=past.driver,
         errno=failure and failure.errno,
         refused_by=failure and failure.driver,
+    )
+    if failure is not None and _is_forced_in_vain(picture, device, failure):
+        cure = f"{clear_override(device)} && {finding.cure}"
+        return finding._replace(cure=cure)
+    return finding
+
+
+def _is_forced_in_vain(picture: Picture, device: PciDevice, failure: Failure) -> bool:
+    """Tell whether driver_override keeps others away for a driver that refused."""
+    return failure.driver == device.driver_override and any(
+        _is_meant(picture, device, each.driver) for each in picture.native(device)
     )
 
 
@@ -161,7 +215,26 @@ def _candidate_gone(
         candidates=matching,
         devices=devices,
     )
-    return finding._replace(cure=f"modprobe {shell(driver)}")
+    return finding._replace(cure=_loading(picture, device, driver))
+
+
+def _loading(picture: Picture, device: PciDevice, driver: str) -> str:
+    """Return what loads a driver again; a module often has another name than it.
+
+    What took the device by its id_table is in modules.alias.
+    """
+    matches = [
+        event.match
+        for event in picture.events(device.address)
+        if isinstance(event, Decision) and event.driver == driver
+    ]
+    if (
+        driver == device.driver_override
+        or picture.is_vfio(driver)
+        or (matches and matches[-1] is not Source.STATIC)
+    ):
+        return f"modprobe {shell(driver)}"
+    return f'modprobe "$(cat {file_of(device, "modalias")})"'
 
 
 def autoprobe_off(picture: Picture, device: PciDevice) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from observer.findings.picture import (
     Picture,
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from observer.machine import PciDevice
 
 
+_OPT_OUT: Final = "none"  # as the kernel's ABI documentation has it
+
+
 def stale_override(picture: Picture, device: PciDevice) -> Finding | None:
     """Find an override that names no driver, keeps one away, or is not obeyed."""
     override = device.driver_override
@@ -28,7 +31,10 @@ def stale_override(picture: Picture, device: PciDevice) -> Finding | None:
     name = quoted(override)
     if override not in picture.machine.drivers:
         kind = Kind.NAMES_NO_DRIVER
-        text = f"override names {name}, which is not registered; {bound}"
+        text = f"override names {name}, which is not registered"
+        if override == _OPT_OUT:
+            text += " (the usual way to keep all drivers away; if meant, leave it)"
+        text += f"; {bound}"
     elif device.driver is not None:
         kind = Kind.DIFFERS
         text = f"override={name}, but bound to {quoted(device.driver)}"
