@@ -28,7 +28,7 @@ from observer.status_page import Status
 from observer.store_judge import StoreJudge
 from observer.tracking import Tracker
 from observer.uevents import Uevents
-from observer.upkeep import Upkeep
+from observer.upkeep import Upkeep, realtime_offset
 from observer.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ class Daemon:
             devices=seen.devices_there() if seen else {},
             gaps=(*inventory.gaps, *(seen.gaps if seen else ())),
             now_ns=now_ns,
-            realtime_offset_ns=time.time_ns() - time.monotonic_ns(),
+            realtime_offset_ns=realtime_offset(),
             deferred=inventory.deferred,
         )
         return machine, seen is not None and seen.whole
@@ -346,7 +346,7 @@ class Daemon:
             misses=self._live.misses,
             hooks=self._attachment.hooks,
             divergences=sum(self._books.divergences.values()),
-            last=self._recent.lines(time.time_ns() - time.monotonic_ns()),
+            last=self._recent.lines(realtime_offset()),
         )
 
     def _about(self) -> About:

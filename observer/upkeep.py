@@ -6,7 +6,7 @@ added), and once in a while altogether, which shows what they missed.
 
 from __future__ import annotations
 
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, Final
 
 from observer.audit import audit
@@ -30,6 +30,11 @@ AUDIT_NS: Final = 1_000_000_000  # between two audits of a picture that changes
 AGED_NS: Final = 60_000_000_000  # and of one that does not: some findings end with time
 
 
+def realtime_offset() -> int:
+    """Return Unix time minus CLOCK_MONOTONIC, which stands still in a suspend."""
+    return time_ns() - monotonic_ns()
+
+
 class Upkeep:
     """The machine now, and what is wrong with it.
 
@@ -45,6 +50,7 @@ class Upkeep:
         on_change: Callable[[Change], None],
         on_disagreements: Callable[[list[Disagreement]], None],
         clock: Callable[[], int] = monotonic_ns,
+        offset: Callable[[], int] = realtime_offset,
         spell: Clock = unix_time,
     ) -> None:
         """Keep `tracker`; if it is not `complete`, a look at all is under way."""
@@ -53,6 +59,7 @@ class Upkeep:
         self._on_change = on_change
         self._on_disagreements = on_disagreements
         self._clock = clock
+        self._offset = offset
         self._spell = spell
         self._complete = complete
         self._standing = Standing()
@@ -81,7 +88,12 @@ class Upkeep:
 
     def machine(self) -> Machine:
         """Return the machine as it is known now."""
-        return self._tracker.machine(self._clock())
+        return self._machine(self._clock())
+
+    def _machine(self, now_ns: int) -> Machine:
+        """Return it with the clock as it is now: at boot it may be wrong for long."""
+        machine = self._tracker.machine(now_ns)
+        return machine._replace(realtime_offset_ns=self._offset())
 
     def gauges(self) -> tuple[Gauge, ...]:
         """Return the machine as metrics, as of the last audit."""
@@ -131,7 +143,7 @@ class Upkeep:
         if not self._complete or now_ns - self._audited_ns < pause_ns:
             return
         self._audited_ns, self._audited_version = now_ns, version
-        self._audited = self._tracker.machine(now_ns)
+        self._audited = self._machine(now_ns)
         change = self._standing.look(
             audit(self._audited, clock=self._spell).findings, now_ns
         )

@@ -75,6 +75,7 @@ class Kept:
     def __init__(self, *, complete: bool = True) -> None:
         self.sysfs = Sysfs()
         self.now_ns = machines.seconds(100)
+        self.offset_ns = machines.seconds(1_000_000)
         start = machines.machine(
             *([DEVICE] if complete else []), observed_since_ns=None
         )
@@ -88,6 +89,7 @@ class Kept:
             on_change=self.changes.append,
             on_disagreements=self.disagreements.extend,
             clock=lambda: self.now_ns,
+            offset=lambda: self.offset_ns,
         )
 
     def step(self, seconds: float = 0) -> None:
@@ -236,6 +238,20 @@ def test_a_finding_that_ends_with_time_ends_though_nothing_happens() -> None:
     kept.step(24 * 3600)
 
     assert [f.finding for f in kept.changes[1].ended] == ["flapping"]
+
+
+def test_times_are_of_the_clock_as_it_is_now() -> None:
+    """At boot the clock may be wrong, and a suspend is no time to CLOCK_MONOTONIC."""
+    kept = Kept()
+    kept.offset_ns += machines.seconds(3600)
+    unbind = machines.write(101, StoreFile.UNBIND, driver="e1000")
+    kept.tracker(Wrote(unbind, Judgement.AGREE, None))
+    kept.step(10)
+    kept.step(4)
+
+    assert kept.upkeep.machine().realtime_offset_ns == kept.offset_ns
+    (finding,) = kept.changes[0].begun
+    assert "orphaned since @1003701" in finding.text
 
 
 def test_a_finding_is_told_after_a_while_and_when_it_is_over() -> None:
