@@ -73,8 +73,11 @@ class Case(NamedTuple):
 
     @property
     def events(self) -> list[Event]:
-        """What was seen of the device, in the order in which it began."""
-        events = self.machine.device_events.get(self.device.address, ())
+        """What was seen of the device, in the order in which it began.
+
+        Not of one that was there before it: VFs come again at the same addresses.
+        """
+        events = Picture(self.machine).events(self.device.address)
         return sorted(events, key=began_ns)
 
     @property

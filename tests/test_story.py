@@ -447,6 +447,19 @@ def test_20_one_declined() -> None:
     )
 
 
+def test_20_one_that_was_there_before_declined_nothing() -> None:
+    """A device that was taken out and put back is another one."""
+    events = (
+        probe(10, "xe", ProbeResult.REFUSED, "ENODEV"),
+        uevent(11, Action.REMOVE),
+        uevent(12, Action.ADD),
+    )
+    drivers = (driver("xe", E1000_DYNID), driver("i915", E1000_DYNID))
+    told = explain(machine(device(), drivers=drivers, device_events={ADDRESS: events}))
+    assert "declined" not in gates(told)
+    assert "refused" not in gates(told)
+
+
 def test_20_one_declined_and_the_kernel_does_not_tell_why() -> None:
     """Before 5.14 no errno reaches the hooks."""
     drivers = (driver("xe", E1000_DYNID, module="xe"), driver("i915", E1000_DYNID))
