@@ -87,6 +87,8 @@ def _native(case: Case) -> list[str]:
             for module in case.surroundings.would_load
             if module not in case.surroundings.builtin
         ]
+        # One that somebody does not want loaded only if there is no other.
+        loadable.sort(key=case.surroundings.blacklisted.__contains__)
         return _load(case, loadable[0]) if loadable else []
     if kept_by_pf(case):
         switch = f"{_device(case.device.physfn or '')}/sriov_drivers_autoprobe"

@@ -517,6 +517,15 @@ def test_23_blacklisted() -> None:
     assert told.command == "modprobe --ignore-install e1000"
 
 
+def test_23_one_of_two_is_blacklisted() -> None:
+    """The one that nobody wants is not loaded where another one is there."""
+    around = MODULES._replace(
+        would_load=("nouveau", "e1000"), blacklisted={"nouveau": "/etc/modprobe.d/n"}
+    )
+    told = explain(machine(device(), drivers=()), None, around)
+    assert told.command == "modprobe e1000"
+
+
 def test_23_no_module_either() -> None:
     """Then nothing can be done; a module that only an override reaches is named."""
     around = MODULES._replace(override_only=("vfio_pci",))
