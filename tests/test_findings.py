@@ -438,6 +438,8 @@ def test_candidate_gone() -> None:
     tried = left._replace(device_events={**gone, ADDRESS: refused})
     first, _second = findings(Picture(tried))
     assert Kind.UNBOUND_AND_BIND_FAILED is first.kind
+    bridge = left._replace(devices={ADDRESS: device(ids=BRIDGE)})  # k10temp's, say
+    assert [] == [*findings(Picture(bridge))]
     back = left._replace(drivers={**left.drivers, "vfio-pci": VFIO_PCI})
     assert {Kind.UNBOUND} == {each.kind for each in findings(Picture(back))}
 
@@ -623,9 +625,13 @@ def test_partial_group() -> None:
         finding.text
     )
     assert (ADDRESS, (SECOND,)) == (finding.address, finding.also)
+    # Nothing is taken from the host that may be its disk.
     assert finding.cure == (
-        f"echo {SECOND} > /sys/bus/pci/devices/{SECOND}/driver/unbind"
+        f"echo {ADDRESS} > /sys/bus/pci/devices/{ADDRESS}/driver/unbind"
     )
+    audio = off._replace(address=f"{ADDRESS[:-1]}1")
+    (finding,) = found(on, audio)
+    assert f"echo {audio.address} > " in finding.cure
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ def _is_viable(picture: Picture, device: PciDevice) -> bool:
     return device.driver in (None, "pci-stub") or picture.is_vfio(device.driver)
 
 
+def _of_a_card(on_vfio: list[PciDevice], missing: list[PciDevice]) -> bool:
+    """Tell whether what is missing are functions of the devices that are on vfio.
+
+    Other devices of the group may be what the host runs on, such as its disk.
+    """
+    slots = {each.address.partition(".")[0] for each in on_vfio}
+    return all(each.address.partition(".")[0] in slots for each in missing)
+
+
 def _partial(
     group: int,
     endpoints: list[PciDevice],
@@ -172,7 +181,7 @@ def _partial(
         Name.PARTIAL_GROUP,
         Kind.PARTIAL_GROUP,
         text,
-        "; ".join(map(unbind, missing)),
+        "; ".join(map(unbind, missing if _of_a_card(on_vfio, missing) else on_vfio)),
         None,
         None,
         {

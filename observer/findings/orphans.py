@@ -47,6 +47,7 @@ def orphan(picture: Picture, device: PciDevice) -> Finding | None:
     if (
         past.driver
         and past.driver not in picture.machine.drivers
+        and not needs_no_driver(device)
         and not failures
         and _is_meant(picture, device, past.driver)
     ):
