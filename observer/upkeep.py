@@ -74,9 +74,9 @@ class Upkeep:
         """Go on; to be called after everything that was seen has been fed."""
         now_ns = self._clock()
         # It was answered before the last step, so all that it can show has been fed.
-        if self._look is not None:
-            self._compare(self._look, now_ns)
-            self._look = None
+        look, self._look = self._look, None
+        if look is not None:
+            self._compare(look, now_ns)
         for look in self._looker.answers():
             if look.whole and self._complete:
                 self._look = look

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import machines
+import pytest
 
 from observer.looking import Look, Looker
 from observer.record import (
@@ -287,3 +288,20 @@ def test_a_first_look_that_comes_late_is_no_disagreement() -> None:
     assert kept.disagreements == []
     assert list(kept.upkeep.machine().devices) == [DEVICE.address]
     assert len(kept.samples("device_driver_info")) == 1
+
+
+def test_a_comparison_that_fails_is_not_tried_at_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is for the next look to show what this one did."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    kept = Kept()
+    monkeypatch.setattr(kept.tracker, "reconcile", fail)
+    with pytest.raises(RuntimeError):
+        kept.reconcile()
+    kept.step(RECONCILE_NS / 1e9)
+
+    assert kept.sysfs.asked == [None, None]
