@@ -153,22 +153,23 @@ enum rec_file {
 };
 
 /*
- * One write to such a file of PCI: one return of its store function. The text may
- * hold NULs and has none of its own.
+ * One write to such a file of PCI: one return of its store function. In its tail:
+ * name_size bytes of a name with their NUL (driver_override: the device's address;
+ * drivers_probe: none; else the driver's name), then text_size bytes as the function
+ * got them, which may hold NULs and have none of their own.
  */
 struct rec_write {
 	struct rec_head head;
 	struct rec_task task;
-	char address[REC_ADDRESS_SIZE]; /* driver_override: the device, else empty */
 	s64 ret; /* bytes taken, or a negative errno */
 	u64 duration_ns;
 	u64 size; /* bytes written; the first REC_TEXT_SIZE of them are carried */
 	u32 uid; /* the task's real one, as the initial namespace knows it */
 	u8 file; /* enum rec_file */
-	u8 text_size; /* bytes of text used; 0 too where they could not be read */
-	u8 pad[2];
-	char name[REC_NAME_SIZE]; /* the driver whose file it is, else empty */
-	char text[REC_TEXT_SIZE]; /* as the function got it */
+	u8 name_size; /* 0 too where it could not be read; so is text_size */
+	u8 text_size;
+	u8 pad;
+	char tail[];
 };
 
 /* Places in the counters map; all only grow. */

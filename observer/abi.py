@@ -11,7 +11,7 @@ DRIVER = Struct("=HHIQQ IHBB 64s")  # struct rec_driver up to its entries
 MATCH = Struct("=HHIQQ II16s 16s HHHHI hBB BBB5x")  # struct rec_match up to its tail
 PROBE = Struct("=HHIQQ II16s 16s i4x Q BB6x 64s")  # struct rec_probe
 UNREGISTER = Struct("=HHIQQ 64s")  # struct rec_unregister
-WRITE = Struct("=HHIQQ II16s 16s qQQ IBB2x 64s 128s")  # struct rec_write
+WRITE = Struct("=HHIQQ II16s qQQ IBBBx")  # struct rec_write up to its tail
 ID = Struct("=6I")  # struct rec_id
 ENTRY = Struct("=6I Q I4x")  # struct rec_entry
 

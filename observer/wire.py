@@ -156,11 +156,15 @@ class Decoder:
 
 
 def _write(data: bytes) -> Write:
-    if len(data) != abi.WRITE.size:
+    if len(data) < abi.WRITE.size:
         raise WireError(f"a write of {len(data)} bytes")
-    fields = abi.WRITE.unpack(data)
-    _, _, cpu, _, ktime_ns, pid, tgid, comm, address, ret, duration_ns = fields[:11]
-    size, uid, number, text_size, name, text = fields[11:]
+    fields = abi.WRITE.unpack_from(data)
+    _, _, cpu, _, ktime_ns, pid, tgid, comm, ret, duration_ns = fields[:10]
+    size, uid, number, name_size, text_size = fields[10:]
+    text_at = abi.WRITE.size + name_size
+    if name_size > abi.NAME_SIZE or len(data) != text_at + text_size:
+        raise WireError(f"a write of {len(data)} bytes with {name_size} of a name")
+    name = _tail_text(data[abi.WRITE.size : text_at]) if name_size else ""
     if number >= len(abi.FILES) or ret < -_LAST_ERRNO:
         raise WireError(f"a write to file {number} that returned {ret}")
     if text_size > min(size, abi.TEXT_SIZE):
@@ -172,9 +176,9 @@ def _write(data: bytes) -> Write:
         Task(pid, tgid, _text(comm), cpu),
         uid,
         file,
-        None if file in (_OF_DEVICE, _OF_BUS) else _text(name),
-        _text(address) if file is _OF_DEVICE else None,
-        text[:text_size].decode("utf-8", "surrogateescape"),
+        None if file in (_OF_DEVICE, _OF_BUS) else name,
+        name if file is _OF_DEVICE else None,
+        data[text_at:].decode("utf-8", "surrogateescape"),
         size,
         errno_name(-ret) if ret < 0 else None,
     )

@@ -110,10 +110,14 @@ def encode_write(write: Write) -> bytes:
         ret = -EPROBE_DEFER
     elif write.errno is not None:
         ret = -(getattr(errno, write.errno, None) or int(write.errno))
-    return abi.WRITE.pack(
-        *(abi.KIND_WRITE, abi.WRITE.size, task.cpu, 0, write.ktime_ns),
-        *(task.pid, task.tgid, raw(task.comm), raw(write.address or "")),
-        *(ret, write.duration_ns, write.size, write.uid),
-        *(abi.FILES.index(write.file), len(text), raw(write.driver or "")),
-        text.ljust(abi.TEXT_SIZE, b"\xa5"),
+    whose = write.address or write.driver
+    tail = (raw(whose) if whose else b"") + text
+    return (
+        abi.WRITE.pack(
+            *(abi.KIND_WRITE, abi.WRITE.size + len(tail), task.cpu, 0),
+            *(write.ktime_ns, task.pid, task.tgid, raw(task.comm)),
+            *(ret, write.duration_ns, write.size, write.uid),
+            *(abi.FILES.index(write.file), len(tail) - len(text), len(text)),
+        )
+        + tail
     )

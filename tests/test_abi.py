@@ -46,8 +46,8 @@ FIELDS: dict[str, tuple[Struct, list[str]]] = {
     "rec_write": (
         abi.WRITE,
         [
-            *(*HEAD, *TASK, "ret", "duration_ns", "size", "uid", "file"),
-            *("text_size", "name[0]", "text[0]"),
+            *(*HEAD, *TASK[:-1], "ret", "duration_ns", "size", "uid", "file"),
+            *("name_size", "text_size"),
         ],
     ),
 }
@@ -164,5 +164,4 @@ def test_widths() -> None:
     """Texts have the size that the header gives them."""
     assert abi.NAME_SIZE == len(abi.DRIVER.unpack(bytes(abi.DRIVER.size))[-1])
     assert abi.NAME_SIZE == len(abi.PROBE.unpack(bytes(abi.PROBE.size))[-1])
-    assert abi.TEXT_SIZE == len(abi.WRITE.unpack(bytes(abi.WRITE.size))[-1])
     assert [16, 16] == [len(t) for t in abi.MATCH.unpack(bytes(abi.MATCH.size))[7:9]]

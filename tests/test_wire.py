@@ -346,12 +346,20 @@ def test_any_success_is_one() -> None:
 
 def test_unreadable_text() -> None:
     """A text that could not be read is empty, and the size tells that it was not."""
-    data = patched(encode_write(WRITE), TEXT_SIZE_AT, 0)
+    data = sized(patched(encode_write(WRITE), TEXT_SIZE_AT, 0)[: -len(WRITE.text)])
     assert WRITE._replace(text="") == decoder().decode(data)
 
 
+def test_unreadable_name_of_a_write() -> None:
+    """A driver whose name could not be read has an empty one."""
+    name = len("pci-stub") + 1
+    data = patched(encode_write(WRITE), WRITE_NAME_SIZE_AT, 0)
+    data = sized(data[: abi.WRITE.size] + data[abi.WRITE.size + name :])
+    assert WRITE._replace(driver="") == decoder().decode(data)
+
+
 INDEX_AT, SOURCE_AT = 76, 78
-RET_AT, FILE_AT, TEXT_SIZE_AT, WRITE_NAME_AT = 64, 92, 93, 96
+RET_AT, FILE_AT, WRITE_NAME_SIZE_AT, TEXT_SIZE_AT = 48, 76, 77, 78
 FLAGS_AT, DYNIDS_AT, NAME_SIZE_AT = 79, 80, 81
 FIRST_AT, COUNT_AT, END_AT, DRIVER_FLAGS_AT, DRIVER_NAME_AT = 24, 28, 30, 31, 32
 PATH_AT, PROBE_FLAGS_AT, PROBE_NAME_AT = 80, 81, 88
@@ -407,17 +415,19 @@ def sized(data: bytes) -> bytes:
         (patched(probe_bytes, PROBE_NAME_AT, *b"x" * 64), "a text without its NUL"),
         (sized(unregister_bytes[:87]), "an unregister of 87 bytes"),
         (patched(unregister_bytes, 24, *b"x" * 64), "a text without its NUL"),
-        (sized(write_bytes + b"\0"), "a write of 289 bytes"),
-        (sized(write_bytes[:-1]), "a write of 287 bytes"),
+        (sized(write_bytes[:79]), "a write of 79 bytes"),
+        (sized(write_bytes + b"\0"), "a write of 100 bytes with 9 of a name"),
+        (sized(write_bytes[:-1]), "a write of 98 bytes with 9 of a name"),
         (patched(write_bytes, FILE_AT, 6), "file 6 that returned -17"),
         (patched(write_bytes, RET_AT, 0, 0xF0), "file 0 that returned -4096"),
         (patched(write_bytes, RET_AT + 7, 0x80), "file 0 that returned -9151"),
-        (patched(write_bytes, TEXT_SIZE_AT, 11), "of 10 bytes with 11 of text"),
+        (encode_write(WRITE._replace(size=9)), "of 9 bytes with 10 of text"),
         (
-            patched(encode_write(WRITE._replace(size=4096)), TEXT_SIZE_AT, 129),
+            encode_write(WRITE._replace(size=4096, text="x" * 129)),
             "of 4096 bytes with 129 of text",
         ),
-        (patched(write_bytes, WRITE_NAME_AT, *b"x" * 64), "a text without its NUL"),
+        (encode_write(WRITE._replace(driver="x" * 64)), "with 65 of a name"),
+        (patched(write_bytes, 80, *b"x" * 9), "a text that doesn't end at its NUL"),
         (patched(write_bytes, 32, *b"x" * 16), "a text without its NUL"),
     ],
 )
