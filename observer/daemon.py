@@ -19,7 +19,7 @@ from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
 from observer.pages import Facts, routes
-from observer.pipeline import Pipeline, Sink
+from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage
 from observer.recording import Header, Writer
@@ -305,7 +305,7 @@ class Daemon:
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _sink_failed(self, sink: Sink, error: Exception) -> None:
+    def _sink_failed(self, sink: object, error: Exception) -> None:
         self._logger.error("sink failed", sink=type(sink).__name__, exc_info=error)
 
     def _picture_failed(self, error: Exception) -> None:

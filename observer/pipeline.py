@@ -24,7 +24,7 @@ from observer.record import (
 )
 
 Sink = Callable[[Observation], None]
-OnSinkError = Callable[[Sink, Exception], None]
+OnSinkError = Callable[[object, Exception], None]
 
 LOSSES = 64  # remembered; an older one is followed by others that cover as much
 _NONE = Source.NONE
@@ -35,7 +35,7 @@ def undecided(write: Write) -> Wrote:
     return Wrote(write, Judgement.INDETERMINATE, None)
 
 
-def give_up(_sink: Sink, error: Exception) -> None:
+def give_up(_sink: object, error: Exception) -> None:
     """Let a sink's error end the pipeline."""
     raise error
 
@@ -55,10 +55,9 @@ class Pipeline:
         judge_write: Callable[[Write], Wrote] = undecided,
         on_sink_error: OnSinkError = give_up,
     ) -> None:
-        """Judge by `semantics`; `on_sink_error` hears of a sink's exceptions.
+        """Judge by `semantics`; a write by `judge_write`, before any sink sees it.
 
-        A write is judged before any sink sees it.
-
+        `on_sink_error` hears of the exceptions of sinks and of `judge_write`.
         Raises KeyError when there is no such semantics.
         """
         SEMANTICS[semantics]
@@ -87,12 +86,20 @@ class Pipeline:
         if isinstance(record, Probe):
             return Probed(record, self._kind(record))
         if isinstance(record, Write):
-            return self._judge_write(record)
+            return self._judged_write(record)
         if isinstance(record, Loss):
             self._losses.append(record)
         elif isinstance(record, Unregister):
             self._matched.pop(record.driver, None)
         return record
+
+    def _judged_write(self, write: Write) -> Wrote:
+        """Judge a write; an error of the judge ends nothing."""
+        try:
+            return self._judge_write(write)
+        except Exception as error:  # noqa: BLE001 - decisions are still judged
+            self._on_sink_error(self._judge_write, error)
+            return undecided(write)
 
     def _remember(self, match: Match) -> None:
         matched = self._matched[match.inputs.driver.number]

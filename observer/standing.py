@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from observer.findings import Kind, Name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from observer.findings import Finding, Kind, Name
+    from observer.findings import Finding
 
 HOLD_NS: Final = 3_000_000_000
 ENDED: Final = 1000  # remembered, so that their series can say 0
+
+
+Key = tuple[str, Name, Kind, str]  # address, finding, kind and which of several
 
 
 class Change(NamedTuple):
@@ -33,16 +38,14 @@ class Standing:
     def __init__(self, *, hold_ns: int = HOLD_NS) -> None:
         """Let a finding stand that is there for `hold_ns`."""
         self._hold_ns = hold_ns
-        self._since: dict[
-            tuple[str, Name, Kind], int
-        ] = {}  # CLOCK_MONOTONIC of first sight
-        self._standing: dict[tuple[str, Name, Kind], Finding] = {}
+        self._since: dict[Key, int] = {}  # CLOCK_MONOTONIC of first sight
+        self._standing: dict[Key, Finding] = {}
         self.findings: tuple[Finding, ...] = ()
         self.ended: tuple[tuple[str, str], ...] = ()  # (address, finding), the last
 
     def look(self, found: Iterable[Finding], now_ns: int) -> Change:
         """Take what an audit found now; return what changed."""
-        seen = {(f.address, f.finding, f.kind): f for f in found}
+        seen = {(f.address, f.finding, f.kind, _which(f)): f for f in found}
         self._since = {key: self._since.get(key, now_ns) for key in seen}
         standing = {
             key: finding
@@ -68,3 +71,10 @@ class Standing:
         pairs = dict.fromkeys(self.ended)
         pairs.update(dict.fromkeys((f.address, str(f.finding)) for f in ended))
         self.ended = tuple(pair for pair in pairs if pair not in stands)[-ENDED:]
+
+
+def _which(finding: Finding) -> str:
+    """Tell apart what one address can have several of: greedy dynids."""
+    if finding.finding is not Name.GREEDY_DYNID:
+        return ""
+    return f"{finding.details['driver']} {finding.details['dynid']}"

@@ -126,6 +126,25 @@ def test_write_is_judged_before_any_sink_sees_it() -> None:
     assert [DRIVER, Wrote(WRITE, Judgement.DIVERGE, "EBUSY")] == seen
 
 
+def test_a_judge_of_writes_that_fails_ends_nothing() -> None:
+    """It is told, and nothing is said of the write."""
+    seen: list[Observation] = []
+    told: list[Exception] = []
+
+    def judge_write(_write: Write) -> Wrote:
+        raise ZeroDivisionError
+
+    pipeline = Pipeline(
+        SLUG,
+        (seen.append,),
+        judge_write=judge_write,
+        on_sink_error=lambda _judge, error: told.append(error),
+    )
+    pipeline.feed(WRITE)
+    assert [Wrote(WRITE, Judgement.INDETERMINATE, None)] == seen
+    assert [ZeroDivisionError] == [type(error) for error in told]
+
+
 def test_write_without_its_judge() -> None:
     """Nothing is said of writes where nobody judges them."""
     assert [Wrote(WRITE, Judgement.INDETERMINATE, None)] == observed(WRITE)

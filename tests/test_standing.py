@@ -76,6 +76,22 @@ def test_what_ended_is_remembered_until_it_stands_again() -> None:
     assert standing.ended == ()
 
 
+def test_two_greedy_dynids_of_one_address_both_stand() -> None:
+    """One may end while the other lasts."""
+    standing = Standing(hold_ns=0)
+    one, two = (
+        finding(name=Name.GREEDY_DYNID, kind=Kind.GREEDY_DYNID)._replace(
+            details={"driver": "vfio-pci", "dynid": dynid}
+        )
+        for dynid in ("8086:100e", "8086:10d3")
+    )
+
+    assert look(standing, 0, one, two).begun == (one, two)
+    assert look(standing, 1, two).ended == (one,)
+    assert standing.findings == (two,)
+    assert standing.ended == ()
+
+
 def test_what_ended_is_bounded() -> None:
     """Addresses come and go for years."""
     standing = Standing(hold_ns=0)
