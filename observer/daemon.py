@@ -79,13 +79,15 @@ def run(
         listener = None
         if options.address is not None:
             listener = exits.enter_context(listen(options.address))
-        asked = _asked(options, logger)
+        asked, problem = _asked(options)
         if asked is not None:
             exits.enter_context(asked)
             exits.callback(control.unlink, options.socket or control.SOCKET)
         logger.info("attaching", method=options.method)
         attachment = attach_hooks(_loader_arguments(options))
         exits.callback(attachment.detach)
+        if problem is not None:  # not before: a refusal to attach is one line
+            logger.warning("no socket for the verbs", error=problem)
         uevents = Uevents()  # with a large buffer, as long as we may
         exits.callback(uevents.close)
         semantics = _semantics(options, attachment)
@@ -368,17 +370,19 @@ class Daemon:
         )
 
 
-def _asked(options: Options, logger: Logger) -> socket.socket | None:
-    """Make the socket for the verbs. Raises ControlError if it must be there."""
+def _asked(options: Options) -> tuple[socket.socket | None, str | None]:
+    """Make the socket for the verbs, or say why there is none.
+
+    Raises ControlError if it must be there.
+    """
     if options.socket is not None:
-        return control.listen(options.socket)
+        return control.listen(options.socket), None
     if options.address is None:
-        return None
+        return None, None
     try:
-        return control.listen()
+        return control.listen(), None
     except control.ControlError as e:
-        logger.warning("no socket for the verbs", error=str(e))
-        return None
+        return None, str(e)
 
 
 def _loader_arguments(options: Options) -> tuple[str, ...]:
