@@ -162,3 +162,16 @@ def _doubt(
     if verdict == Indeterminate(Reason.DYNIDS_TRUNCATED):
         return "Can't tell: its dynids are unknown."
     return reason_of(semantics, inputs, verdict)
+
+
+def autoprobe_off(machine: Machine, device: PciDevice) -> bool:
+    """Tell whether the device is a VF whose PF lets no driver near.
+
+    Linux kernel commit 2d2f4273cbe9: an override of any name lifts it.
+    """
+    physfn = machine.devices.get(device.physfn or "")
+    return (
+        physfn is not None
+        and physfn.sriov_drivers_autoprobe is False
+        and device.driver_override is None
+    )

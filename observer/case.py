@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from observer.candidates import autoprobe_off
 from observer.findings import Picture
 from observer.happenings import began_ns
 from observer.record import Probe, ProbeResult
@@ -109,16 +110,8 @@ class Case(NamedTuple):
 
 
 def kept_by_pf(case: Case) -> bool:
-    """Tell whether the device is a VF whose PF lets no driver near.
-
-    Linux kernel commit 2d2f4273cbe9: an override of any name lifts it.
-    """
-    physfn = case.machine.devices.get(case.device.physfn or "")
-    return (
-        physfn is not None
-        and physfn.sriov_drivers_autoprobe is False
-        and case.device.driver_override is None
-    )
+    """Tell whether the device is a VF whose PF lets no driver near."""
+    return autoprobe_off(case.machine, case.device)
 
 
 def user_owns_pf(case: Case) -> bool:

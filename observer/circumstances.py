@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from observer.case import VFIO_PCI, Case, Obstacle, kept_by_pf
+from observer.findings.captures import added
 from observer.model.explanation import spelled
-from observer.model.hex_fields import U32, Overflow, scan
 from observer.model.primitives import id_matches
-from observer.record import Id, ProbeResult, StoreFile, Write
+from observer.record import ProbeResult
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from observer.machine import PciDriver
+    from observer.record import Id
 
 
 def circumstances(case: Case) -> tuple[Obstacle, ...]:
@@ -109,25 +110,14 @@ def _dynid_there(case: Case) -> Iterator[Obstacle]:
 
 
 def _added(case: Case, driver: PciDriver, dynid: Id) -> str:
-    for event in reversed(case.machine.driver_events.get(driver.driver.name, ())):
-        if (
-            isinstance(event, Write)
-            and event.file is StoreFile.NEW_ID
-            and event.errno is None
-            and _id_of(event.text) == dynid
-        ):
-            who = printable(event.task.comm) or "(no name)"
-            when = case.time(event.ktime_ns)
-            return f"added {when} by {who}, pid {event.task.tgid}"
+    write = added(case.machine, driver.driver.name, dynid)
+    if write is not None:
+        who = printable(write.task.comm) or "(no name)"
+        when = case.time(write.ktime_ns)
+        return f"added {when} by {who}, pid {write.task.tgid}"
     if case.machine.observed_since_ns is None:
         return "nobody watched when it was added"
     return "added before observing, or by its module"
-
-
-def _id_of(text: str) -> Id:
-    """Return the id that a successful write to new_id adds."""
-    numbers = scan(text, 7, Overflow.SATURATE)
-    return Id(*(number & U32 for number in numbers[:6]), *numbers[6:])
 
 
 _CIRCUMSTANCES: Final[tuple[Callable[[Case], Iterator[Obstacle]], ...]] = (

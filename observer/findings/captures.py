@@ -25,7 +25,7 @@ from observer.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from observer.machine import PciDevice
+    from observer.machine import Machine, PciDevice
 
 _NO_TABLE = Driver(0, "", None)  # accepts any driver_data
 
@@ -79,7 +79,7 @@ def _greedy(
     text = f"dynid {spelled(dynid)} of {quoted(driver)} matches {len(captured)} "
     text += f"devices, {len(others)} of them not bound to it: "
     text += listed(device.address for device in others)
-    write = _added(picture, driver, dynid)
+    write = added(picture.machine, driver, dynid)
     actor = None
     if write is not None:
         actor = Actor(write.task, write.uid)
@@ -109,10 +109,10 @@ def _greedy(
     )
 
 
-def _added(picture: Picture, driver: str, dynid: Id) -> Write | None:
+def added(machine: Machine, driver: str, dynid: Id) -> Write | None:
     """Return the write that added a dynid, the last of several, if it was seen."""
-    rules = picture.machine.new_id_rules
-    for event in reversed(picture.machine.driver_events.get(driver, ())):
+    rules = machine.new_id_rules
+    for event in reversed(machine.driver_events.get(driver, ())):
         if (
             isinstance(event, Write)
             and event.file is StoreFile.NEW_ID

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from observer.candidates import autoprobe_off
 from observer.findings.bindings import explained, why_unknown
 from observer.findings.captures import shared_dynids
-from observer.findings.orphans import autoprobe_off
 from observer.findings.overrides import by_kernel
 from observer.findings.picture import Picture, drivers_of, listed, needs_no_driver
 from observer.findings.shape import Note
@@ -46,7 +46,7 @@ def _without_driver(picture: Picture, device: PciDevice) -> Iterator[Note]:
     if not matching:
         return
     names = listed(drivers_of(matching))
-    if autoprobe_off(picture, device):
+    if autoprobe_off(picture.machine, device):
         yield Note(
             "sriov_drivers_autoprobe",
             "no driver, for sriov_drivers_autoprobe of its PF is off",

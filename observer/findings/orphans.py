@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from observer.candidates import autoprobe_off
 from observer.findings.past import Past
 from observer.findings.picture import (
     Picture,
@@ -117,7 +118,7 @@ def _orphan(
         text = f"{address} has no driver, though {listed(matching)} {verb}"
         text += _untried(picture)
     if kind in _MAY_BE_MEANT and (
-        needs_no_driver(device) or autoprobe_off(picture, device)
+        needs_no_driver(device) or autoprobe_off(picture.machine, device)
     ):
         return None
     finding = _finding(
@@ -236,16 +237,6 @@ def _loading(picture: Picture, device: PciDevice, driver: str) -> str:
     ):
         return f"modprobe {shell(driver)}"
     return f'modprobe "$(cat {file_of(device, "modalias")})"'
-
-
-def autoprobe_off(picture: Picture, device: PciDevice) -> bool:
-    """Tell whether the PF keeps drivers from this VF; any override lifts it."""
-    physfn = picture.machine.devices.get(device.physfn or "")
-    return (
-        physfn is not None
-        and physfn.sriov_drivers_autoprobe is False
-        and device.driver_override is None
-    )
 
 
 def _finding(
