@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from textwrap import wrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from observer.document import FORMAT, VERSION
 from observer.findings import Picture, findings, notes
 from observer.findings.picture import unix_time
+from observer.fingerprint import fingerprint
 from observer.model.explanation import spelled
 from observer.notation import device_object, id_object
 from observer.record import Outcome, Source
-from observer.text import printable, quoted
+from observer.text import WIDTH, printable, quoted, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from observer.findings import Actor, Clock, Finding, Note
     from observer.machine import Machine, PciDevice, PciDriver
 
-FORMAT, VERSION = "pci-observer-audit", 1
-WIDTH: Final = 100  # of a terminal; a command may be longer, for it is copied whole
 _CELL: Final = 24
 _COLUMNS: Final = ("ADDRESS", "IDS", "CLASS", "DRIVER", "OVERRIDE", "CANDIDATES")
 
@@ -97,6 +96,7 @@ def as_object(audit: Audit) -> dict[str, object]:
         "unix_ns": machine.now_ns + machine.realtime_offset_ns,
         "observed_since_unix_ns": _unix(machine, machine.observed_since_ns),
         "order_known": machine.order_known,
+        "fingerprint": fingerprint(machine.devices.values()),
         "drivers": [_driver_object(driver) for driver in machine.drivers.values()],
         "devices": [_audited_object(audited) for audited in audit.devices],
         "findings": [_finding_object(machine, each) for each in audit.findings],
@@ -113,6 +113,7 @@ def _driver_object(driver: PciDriver) -> dict[str, object]:
     return {
         "name": driver.driver.name,
         "module": driver.module,
+        "built_in": driver.built_in,
         "dynids": None if driver.dynids is None else [*map(id_object, driver.dynids)],
         "id_table_entries": None if table is None else len(table),
         "table_state": str(driver.driver.table_state),
@@ -182,7 +183,7 @@ def as_text(audit: Audit, clock: Clock = unix_time) -> Iterator[str]:
     yield from _summary(audit, clock)
     for finding in audit.findings:
         yield ""
-        yield from _wrapped(f"{finding.finding}: {finding.text}", "    ")
+        yield from wrapped(f"{finding.finding}: {finding.text}", "    ")
         yield f"    $ {finding.cure}"
     yield ""
     yield from _table(audit)
@@ -196,7 +197,7 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     bound = sum(device.driver is not None for device in machine.devices.values())
     dynids = sum(len(each.dynids or ()) for each in machine.drivers.values())
     found = len(audit.findings)
-    yield from _wrapped(
+    yield from wrapped(
         f"Linux {printable(machine.release)}, semantics {audit.semantics}, layout "
         f"{machine.layout}: {_counted(len(machine.devices), 'device')}, {bound} bound; "
         f"{_counted(len(machine.drivers), 'driver')}, {_counted(dynids, 'dynid')}; "
@@ -207,6 +208,8 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
         yield "A look at one moment: what happened before is unknown."
     else:
         yield f"Watched since {clock(since_ns)}."
+    told = fingerprint(machine.devices.values())
+    yield f"Fingerprint of the bindings: {told}."
 
 
 def _counted(number: int, noun: str) -> str:
@@ -272,14 +275,4 @@ def _section(heading: str, lines: Iterator[str]) -> Iterator[str]:
         if place == 0:
             yield ""
             yield heading
-        yield from _wrapped(f"    {line}", " " * 8)
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield from wrapped(f"    {line}", " " * 8)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 Word = TypeVar("Word", bound=StrEnum)
+
+_VERSIONS: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class FieldError(ValueError):
@@ -33,6 +35,19 @@ class Fields:
         for name in self.all:
             if name not in known:
                 raise FieldError(f"{self._path(name)}: unknown field")
+        return self
+
+    def of(self, form: str, version: int) -> Fields:
+        """Return these fields, which say of what format they are.
+
+        Raises FieldError when it is another one, or newer than `version`.
+        """
+        if self.text("format") != form:
+            raise FieldError(f"{self._path('format')}: not {form}")
+        written = self.integer("version", _VERSIONS)
+        if written > version:
+            problem = f"{written} is newer than {version}"
+            raise FieldError(f"{self._path('version')}: {problem}")
         return self
 
     def value(self, name: str) -> object:

@@ -14,6 +14,7 @@ from observer.record import Probe, Uevent, Write
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from observer.pictured import Pictured
     from observer.record import Device, Driver, Id, Source, Task
 
 
@@ -33,8 +34,15 @@ class PciDriver(NamedTuple):
     driver: Driver  # its number is 0 where only the hooks could tell
     origin: Origin
     dynids: tuple[Id, ...] | None  # in the list's order; None: unknown
-    module: str | None  # None: built into the kernel
+    module: str | None  # None: built into the kernel, or not known yet
     registered_ns: int | None = None  # when seen; None: before anything was seen
+
+    @property
+    def built_in(self) -> bool | None:
+        """Whether it is part of the kernel; None: unknown, for hooks do not tell."""
+        if self.module is not None:
+            return False
+        return None if self.origin in (Origin.HOOKS, Origin.NOWHERE) else True
 
 
 class PciDevice(NamedTuple):
@@ -88,3 +96,5 @@ class Machine(NamedTuple):
     driver_events: Mapping[str, tuple[Write | Uevent, ...]] = MappingProxyType({})
     # Addresses whose probe had been deferred when the drivers were looked at.
     deferred: frozenset[str] = frozenset()
+    # Of another kernel, to compare this one with; None: there is nothing to compare.
+    baseline: Pictured | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.findings import Name
+from observer.fingerprint import fingerprint
 from observer.text import printable
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ def gauges(
         "PCI devices with the driver that is bound to them, empty for none.",
         _DEVICE_LABELS,
         {_device(device): 1 for device in machine.devices.values()},
+    )
+    yield Gauge(
+        "binding_fingerprint_info",
+        "The same on two machines when their bindings are.",
+        ("fingerprint",),
+        {(fingerprint(machine.devices.values()),): 1},
+    )
+    yield Gauge(
+        "baseline_info",
+        "The kernel whose bindings those of now are compared with; no sample: none.",
+        ("release",),
+        {(printable(machine.baseline.release),): 1} if machine.baseline else {},
     )
     yield Gauge(
         "device_finding",

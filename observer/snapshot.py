@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from observer import registered
+from observer import document, registered
 from observer.drivers import Drivers
-from observer.fields import FieldError, Fields
+from observer.fields import Fields
 from observer.machine import Decision, Machine, PciDevice
 from observer.notation import (
     U32,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from observer.machine import Event
+    from observer.pictured import Pictured
 
 FORMAT: Final = "pci-observer-machine"
 VERSION: Final = 1
@@ -40,6 +41,7 @@ def as_object(machine: Machine) -> dict[str, object]:
     """
     drivers = tuple(machine.drivers.values())
     inventory = Inventory(drivers, machine.order_known, machine.gaps, machine.deferred)
+    baseline = machine.baseline
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -51,6 +53,7 @@ def as_object(machine: Machine) -> dict[str, object]:
         "realtime_offset_ns": machine.realtime_offset_ns,
         "observed_since_ns": machine.observed_since_ns,
         "drivers_autoprobe": machine.drivers_autoprobe,
+        "baseline": baseline and document.as_object(baseline),
         "inventory": registered.as_object(inventory),
         "devices": [*map(_device_object, machine.devices.values())],
         "device_events": _events_object(machine.device_events),
@@ -63,12 +66,7 @@ def from_object(value: object) -> Machine:
 
     Raises FieldError, also where a newer version wrote it.
     """
-    fields = Fields(value, "machine")
-    if fields.text("format") != FORMAT:
-        raise FieldError(f"machine.format: not {FORMAT}")
-    version = fields.integer("version", U64)
-    if version > VERSION:
-        raise FieldError(f"machine.version: {version} is newer than {VERSION}")
+    fields = Fields(value, "machine").of(FORMAT, VERSION)
     inventory = registered.from_object(fields.value("inventory"))
     devices = map(_device, fields.nested_list("devices"))
     return Machine(
@@ -87,6 +85,15 @@ def from_object(value: object) -> Machine:
         observed_since_ns=_number(fields, "observed_since_ns", U64),
         device_events=_events(fields.nested("device_events"), _device_event),
         driver_events=_events(fields.nested("driver_events"), _driver_event),
+        baseline=_baseline(fields),
+    )
+
+
+def _baseline(fields: Fields) -> Pictured | None:
+    # One that does not know it was written by an earlier version.
+    baseline = fields.all.get("baseline")
+    return (
+        None if baseline is None else document.from_object(baseline, "machine.baseline")
     )
 
 

@@ -74,7 +74,10 @@ class Standing:
 
 
 def _which(finding: Finding) -> str:
-    """Tell apart what one address can have several of: greedy dynids."""
-    if finding.finding is not Name.GREEDY_DYNID:
-        return ""
-    return f"{finding.details['driver']} {finding.details['dynid']}"
+    """Tell apart what one address can have several of, or another one of later."""
+    told = finding.details
+    if finding.finding is Name.GREEDY_DYNID:
+        return f"{told['driver']} {told['dynid']}"
+    if finding.finding is Name.BINDING_CHANGED:
+        return f"{told['driver']} {told['after']}"
+    return ""

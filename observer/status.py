@@ -21,6 +21,7 @@ from rich.text import Text
 from observer.audit import audit
 from observer.control import ControlError, fetch
 from observer.fields import FieldError
+from observer.fingerprint import fingerprint
 from observer.record import PCI_ANY_ID
 from observer.snapshot import from_object
 from observer.status_page import Status
@@ -149,7 +150,8 @@ def _head(seen: View) -> Iterator[Text]:
     bound = sum(device.driver is not None for device in machine.devices.values())
     line = (
         f"{len(machine.drivers)} drivers, {len(machine.devices)} devices "
-        f"({bound} bound), findings: {len(seen.audit.findings)}"
+        f"({bound} bound), findings: {len(seen.audit.findings)}, "
+        f"bindings {fingerprint(machine.devices.values())}"
     )
     yield _alarm(line) if seen.audit.findings else _text(line)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from observer.findings.bindings import unexplained_binding, vf_on_native_driver
 from observer.findings.captures import greedy_dynids, partial_groups
+from observer.findings.changes import binding_changes
 from observer.findings.flapping import flapping
 from observer.findings.notes import notes
 from observer.findings.orphans import orphan
@@ -35,7 +36,7 @@ _OF_A_DEVICE = (
     unexplained_binding,
     flapping,
 )
-_OF_ALL = (partial_groups, greedy_dynids)
+_OF_ALL = (binding_changes, partial_groups, greedy_dynids)
 
 
 def findings(picture: Picture) -> Iterator[Finding]:

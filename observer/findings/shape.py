@@ -20,7 +20,7 @@ class Name(StrEnum):
     STALE_OVERRIDE = "stale_override"
     ORPHAN = "orphan"
     UNEXPLAINED_BINDING = "unexplained_binding"
-    BINDING_CHANGED = "binding_changed"  # against another boot; never of one machine
+    BINDING_CHANGED = "binding_changed"  # since another kernel ran
     DEFERRED = "deferred"
     GREEDY_DYNID = "greedy_dynid"
     PARTIAL_GROUP = "partial_group"
@@ -45,6 +45,20 @@ class Kind(StrEnum):
     OVERRIDE_CLEARED = "override_cleared"
     DYNID_REMOVED = "dynid_removed"
     UNSEEN = "unseen"  # no event tells
+    # binding_changed
+    VANISHED = "vanished"
+    APPEARED = "appeared"
+    MOVED = "moved"
+    DRIVER_CHANGED = "driver_changed"
+    DRIVER_LOST = "driver_lost"
+    DRIVER_GAINED = "driver_gained"
+    OVERRIDE_CHANGED = "override_changed"
+    OVERRIDE_LOST = "override_lost"
+    OVERRIDE_SET = "override_set"
+    CANDIDATES_CHANGED = "candidates_changed"
+    ORDER_FLIPPED = "order_flipped"
+    BUILT_IN = "built_in"  # the driver of some devices
+    MODULAR = "modular"
     # one case each
     DEFERRED = "deferred"
     GREEDY_DYNID = "greedy_dynid"
