@@ -12,7 +12,7 @@ from observer.fingerprint import fingerprint
 from observer.model.explanation import spelled
 from observer.notation import device_object, id_object
 from observer.record import Outcome, Source
-from observer.text import WIDTH, printable, quoted, wrapped
+from observer.text import WIDTH, counted, printable, quoted, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,9 +199,9 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     found = len(audit.findings)
     yield from wrapped(
         f"Linux {printable(machine.release)}, semantics {audit.semantics}, layout "
-        f"{machine.layout}: {_counted(len(machine.devices), 'device')}, {bound} bound; "
-        f"{_counted(len(machine.drivers), 'driver')}, {_counted(dynids, 'dynid')}; "
-        f"{_counted(found, 'finding') if found else 'nothing is wrong'}."
+        f"{machine.layout}: {counted(len(machine.devices), 'device')}, {bound} bound; "
+        f"{counted(len(machine.drivers), 'driver')}, {counted(dynids, 'dynid')}; "
+        f"{counted(found, 'finding') if found else 'nothing is wrong'}."
     )
     since_ns = _unix(machine, machine.observed_since_ns)
     if since_ns is None:
@@ -210,10 +210,6 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
         yield f"Watched since {clock(since_ns)}."
     told = fingerprint(machine.devices.values())
     yield f"Fingerprint of the bindings: {told}."
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _table(audit: Audit) -> Iterator[str]:
@@ -267,7 +263,7 @@ def _unknown(audit: Audit) -> Iterator[str]:
         yield "The order of registration is unknown: candidates stand by name."
     hidden = [name for name, each in machine.drivers.items() if each.dynids is None]
     if hidden:
-        yield f"The dynids of {_counted(len(hidden), 'driver')} are unknown."
+        yield f"The dynids of {counted(len(hidden), 'driver')} are unknown."
 
 
 def _section(heading: str, lines: Iterator[str]) -> Iterator[str]:

@@ -79,8 +79,8 @@ def of_order(pair: Pair, then: Sequence[str], now: Sequence[str]) -> str:
 def of_built_in(name: str) -> str:
     """Say what it means that a driver is no module any more."""
     return (
-        f"{quoted(name)} is built into the kernel now: modprobe.d does not apply to "
-        f"it, its parameters are given on the command line"
+        f"{quoted(name)} is part of the kernel now: modprobe.d does not apply to it, "
+        "its parameters are given on the command line"
     )
 
 

@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(verbs)
     _add_audit(verbs)
     _add_explain(verbs)
+    _add_diff(verbs)
+    _add_baseline(verbs)
     _add_doctor(verbs)
     _add_predict(verbs)
     _add_semantics(verbs)
@@ -198,6 +200,31 @@ def _add_explain(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--driver", metavar="NAME", help="why not this one")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     _add_semantics_option(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_diff(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say what changed between two pictures of a machine, or of two."
+    parser = _verb(verbs, "diff", _diff, text)
+    named = (
+        "file that audit --json wrote, now, baseline, boot id, boot:-1 (one boot ago) "
+        "or kernel release"
+    )
+    parser.add_argument("before", metavar="A", help=named)
+    parser.add_argument("after", metavar="B", help="the same")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_baseline(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show the picture that other kernels are compared with, or take a new one."
+    parser = _verb(verbs, "baseline", _baseline, text)
+    parser.add_argument(
+        "--accept", action="store_true", help="make the bindings of now the baseline"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser)
     _add_socket(parser, "where the daemon answers")
 
 
@@ -376,6 +403,44 @@ def _explain(options: argparse.Namespace) -> int:
         for line in story.as_text(told, _clock):
             print(line)
     return GOOD
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from observer import comparison, pictures  # noqa: PLC0415
+
+    def find(word: str) -> comparison.Side:
+        return pictures.find(
+            word, state=_state(options), look=lambda: _machine(options)
+        )
+
+    try:
+        compared = comparison.compare(find(options.before), find(options.after))
+    except pictures.PictureError as e:
+        return _fail(e, USAGE)
+    if options.json:
+        print(json.dumps(comparison.as_object(compared), indent=2))
+    else:
+        for line in comparison.as_text(compared, _clock):
+            print(line)
+    return FINDING if compared.changes else GOOD
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    from observer import baseline, pictures  # noqa: PLC0415
+
+    try:
+        if options.accept:
+            told = baseline.accept(_state(options), _machine(options))
+        else:
+            told = baseline.show(_state(options), _machine(options))
+    except pictures.PictureError as e:
+        return _fail(e, USAGE)
+    if options.json:
+        print(json.dumps(baseline.as_object(told), indent=2))
+    else:
+        for line in baseline.as_text(told, _clock):
+            print(line)
+    return FINDING if told.changes else GOOD
 
 
 def _machine(options: argparse.Namespace) -> Machine:

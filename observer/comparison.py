@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.difference import difference
 from observer.findings.picture import unix_time
 from observer.fingerprint import fingerprint
-from observer.text import printable, quoted, wrapped
+from observer.text import counted, printable, quoted, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,12 +87,7 @@ def as_text(compared: Comparison, clock: Clock = unix_time) -> Iterator[str]:
         return
     yield from change_lines(compared)
     yield ""
-    yield counted(len(compared.changes)) + "."
-
-
-def counted(changes: int) -> str:
-    """Spell a number of differences."""
-    return f"{changes} difference{'' if changes == 1 else 's'}"
+    yield counted(len(compared.changes), "difference") + "."
 
 
 def described(side: Side, clock: Clock) -> str:
@@ -100,7 +95,7 @@ def described(side: Side, clock: Clock) -> str:
     picture = side.picture
     return (
         f"{printable(side.name)}: Linux {printable(picture.release)}, "
-        f"{clock(picture.unix_ns)}, {len(picture.devices)} devices, "
+        f"{clock(picture.unix_ns)}, {counted(len(picture.devices), 'device')}, "
         f"{bound(picture)} bound, {fingerprint(picture.devices.values())}"
     )
 

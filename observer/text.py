@@ -30,6 +30,11 @@ def quoted(name: str) -> str:
     return name if _WORD.fullmatch(name) else repr(name)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def wrapped(text: str, indent: str = "") -> list[str]:
     """Break a text into lines for a terminal, those after the first indented."""
     return wrap(
