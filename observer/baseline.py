@@ -8,9 +8,8 @@ from observer import audit, comparison, kernel, pictures
 from observer.comparison import Side
 from observer.difference import difference
 from observer.findings.picture import unix_time
-from observer.store.archive import accept as keep
-from observer.store.database import StoreError
-from observer.store.shape import Kept
+from observer.store import Kept, StoreError
+from observer.store import accept as keep
 from observer.text import counted
 
 if TYPE_CHECKING:

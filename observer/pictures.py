@@ -12,15 +12,14 @@ from observer.candidates import Matching
 from observer.comparison import Side
 from observer.depict import depict
 from observer.fields import FieldError
-from observer.store.archive import Archive
-from observer.store.database import StoreError
+from observer.store import Archive, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from observer.machine import Machine
     from observer.pictured import Pictured
-    from observer.store.shape import Boot, Kept
+    from observer.store import Boot, Kept
 
 NOW: Final = "now"
 BASELINE: Final = "baseline"

@@ -11,13 +11,13 @@ import json
 import lzma
 import zlib
 from contextlib import contextmanager
-from itertools import count
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self, cast
 
 from observer.drivers import Drivers
 from observer.fields import FieldError, Fields
 from observer.notation import read_record, record_object
-from observer.record import Driver, Id, Match, Record, Unregister
+from observer.pointers import hide_pointers
+from observer.record import Driver, Match, Record, Unregister
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,6 @@ FORMAT = "pci-observer-recording"
 VERSION = 1
 MAX_VERSION = 0xFFFFFFFF
 BATCH = 256  # lines between two flushes
-
-KERNEL_POINTERS = 0xFFFF800000000000  # and all above, on x86-64
-HIDDEN_POINTERS = 0xFFFF000000000000  # in no kernel's use
 
 
 class RecordingError(ValueError):
@@ -44,21 +41,6 @@ class Header(NamedTuple):
     machine: str
     layout: dict[str, object]
     semantics: str  # slug
-
-
-def hide_pointers(ids: tuple[Id, ...]) -> tuple[Id, ...]:
-    """Replace kernel pointers in driver_data by numbers; equal ones stay equal."""
-    numbers = count(1)
-    hidden: dict[int, int] = {}
-    for entry in ids:
-        if entry.driver_data >= KERNEL_POINTERS and entry.driver_data not in hidden:
-            hidden[entry.driver_data] = HIDDEN_POINTERS + next(numbers)
-    if not hidden:
-        return ids
-    return tuple(
-        entry._replace(driver_data=hidden.get(entry.driver_data, entry.driver_data))
-        for entry in ids
-    )
 
 
 class Writer:

@@ -45,7 +45,7 @@ class Standing:
 
     def look(self, found: Iterable[Finding], now_ns: int) -> Change:
         """Take what an audit found now; return what changed."""
-        seen = {(f.address, f.finding, f.kind, _which(f)): f for f in found}
+        seen = {key_of(finding): finding for finding in found}
         self._since = {key: self._since.get(key, now_ns) for key in seen}
         standing = {
             key: finding
@@ -73,11 +73,14 @@ class Standing:
         self.ended = tuple(pair for pair in pairs if pair not in stands)[-ENDED:]
 
 
-def _which(finding: Finding) -> str:
-    """Tell apart what one address can have several of, or another one of later."""
-    told = finding.details
+def key_of(finding: Finding) -> Key:
+    """Return what tells a finding from all others of the machine.
+
+    One address can have several greedy dynids; and what changed may change again.
+    """
+    told, which = finding.details, ""
     if finding.finding is Name.GREEDY_DYNID:
-        return f"{told['driver']} {told['dynid']}"
-    if finding.finding is Name.BINDING_CHANGED:
-        return f"{told['driver']} {told['after']}"
-    return ""
+        which = f"{told['driver']} {told['dynid']}"
+    elif finding.finding is Name.BINDING_CHANGED:
+        which = f"{told['driver']} {told['after']}"
+    return finding.address, finding.finding, finding.kind, which

@@ -16,6 +16,7 @@ from strategies import records
 
 from observer.fields import FieldError, Fields
 from observer.pipeline import Pipeline
+from observer.pointers import HIDDEN_POINTERS, KERNEL_POINTERS, hide_pointers
 from observer.record import (
     Action,
     Device,
@@ -42,13 +43,10 @@ from observer.record import (
 from observer.record import Path as ProbePath
 from observer.recording import (
     BATCH,
-    HIDDEN_POINTERS,
-    KERNEL_POINTERS,
     Header,
     Recording,
     RecordingError,
     Writer,
-    hide_pointers,
 )
 
 if TYPE_CHECKING:

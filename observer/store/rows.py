@@ -1,0 +1,299 @@
+"""Observations as rows of the store's tables, and back."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from observer.pointers import hide_pointers
+from observer.record import (
+    Device,
+    Driver,
+    Id,
+    Inputs,
+    Judged,
+    Judgement,
+    Kind,
+    Match,
+    Outcome,
+    Path,
+    Probe,
+    Probed,
+    ProbeResult,
+    Reason,
+    Source,
+    StoreFile,
+    TableState,
+    Task,
+    Write,
+    Wrote,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from observer.fields import Word
+
+Cell = int | str | bytes | None
+Row = tuple[Cell, ...]
+
+_SIGN: Final = 1 << 63
+_LEVEL: Final = 6  # of zlib
+DRIVER_CELL: Final = 12  # of a decision's row
+
+
+def signed(number: int) -> int:
+    """Return a number of 64 bits as SQLite has it."""
+    return number - 2 * _SIGN if number >= _SIGN else number
+
+
+def unsigned(number: int) -> int:
+    """Return it as it was."""
+    return number + 2 * _SIGN if number < 0 else number
+
+
+def cell(text: str | None) -> Cell:
+    """Return a text, as its bytes where they are no UTF-8."""
+    if text is None or text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+    return text
+
+
+def text_of(value: str | bytes) -> str:
+    """Return it as it was."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return value
+
+
+def text_or_null(value: str | bytes | None) -> str | None:
+    """Return it as it was, null included."""
+    return None if value is None else text_of(value)
+
+
+def packed(value: object) -> bytes:
+    """Return JSON by zlib."""
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), _LEVEL)
+
+
+def unpacked(data: bytes) -> object:
+    """Return what was packed. Raises ValueError where it is no such thing."""
+    try:
+        value: object = json.loads(zlib.decompress(data))
+    except (zlib.error, RecursionError) as e:
+        raise ValueError(str(e)) from e
+    return value
+
+
+def driver_row(driver: Driver) -> Row:
+    """Return number, name, table_state, has_probe and id_table."""
+    table = driver.id_table
+    return (
+        signed(driver.number),
+        cell(driver.name),
+        driver.table_state.value,
+        int(driver.has_probe),
+        None if table is None else packed(hide_pointers(table)),
+    )
+
+
+def driver_of(row: Sequence[object]) -> Driver:
+    """Read what `driver_row` wrote. Raises TypeError or ValueError, as all below."""
+    number, name, state, has_probe, table = row
+    return Driver(
+        unsigned(_integer(number)),
+        _text(name),
+        None if table is None else _ids(unpacked(_bytes(table))),
+        TableState(_text(state)),
+        bool(has_probe),
+    )
+
+
+def decision_row(judged: Judged, driver: int) -> Row:
+    """Return a decision from ktime_ns on; `driver` is the id of the driver's row."""
+    match, judgement, expected, kind, reason = judged
+    ktime_ns, task, address, is_virtfn, inputs, outcome, doubts = match
+    dynids = inputs.dynids
+    return (
+        signed(ktime_ns),
+        task.pid,
+        task.tgid,
+        cell(task.comm),
+        task.cpu,
+        cell(address),
+        int(is_virtfn),
+        *inputs.device,
+        driver,
+        json.dumps(hide_pointers(dynids)) if dynids else None,
+        int(inputs.dynids_complete),
+        cell(inputs.driver_override),
+        outcome.match.value,
+        outcome.index,
+        " ".join(doubts),
+        judgement.value,
+        None if expected is None else expected.match.value,
+        None if expected is None else expected.index,
+        None if kind is None else kind.value,
+        None if reason is None else reason.value,
+    )
+
+
+def decision_of(row: Sequence[object], driver: Driver) -> Judged:
+    """Read what `decision_row` wrote."""
+    task, ids = row[1:5], row[7:12]
+    dynids, complete, override, match, index, doubts = row[13:19]
+    judgement, expected, expected_index, kind, reason = row[19:24]
+    inputs = Inputs(
+        Device._make(map(_integer, ids)),
+        driver,
+        () if dynids is None else _ids(json.loads(_text(dynids))),
+        bool(complete),
+        _text_or_null(override),
+    )
+    return Judged(
+        Match(
+            unsigned(_integer(row[0])),
+            _task(task),
+            _text(row[5]),
+            bool(row[6]),
+            inputs,
+            Outcome(Source(_text(match)), _integer_or_null(index)),
+            tuple(map(Reason, _text(doubts).split())),
+        ),
+        Judgement(_text(judgement)),
+        None
+        if expected is None
+        else Outcome(Source(_text(expected)), _integer_or_null(expected_index)),
+        _word_or_null(kind, Kind),
+        _word_or_null(reason, Reason),
+    )
+
+
+def probe_row(probed: Probed) -> Row:
+    """Return a probe from ktime_ns on."""
+    probe, kind = probed
+    return (
+        signed(probe.ktime_ns),
+        signed(probe.duration_ns),
+        probe.task.pid,
+        probe.task.tgid,
+        cell(probe.task.comm),
+        probe.task.cpu,
+        cell(probe.address),
+        signed(probe.driver),
+        cell(probe.name),
+        int(probe.has_probe),
+        probe.path.value,
+        probe.result.value,
+        probe.errno,
+        None if kind is None else kind.value,
+    )
+
+
+def probe_of(row: Sequence[object]) -> Probed:
+    """Read what `probe_row` wrote."""
+    address, driver, name, has_probe, path, result, errno, kind = row[6:14]
+    return Probed(
+        Probe(
+            unsigned(_integer(row[0])),
+            unsigned(_integer(row[1])),
+            _task(row[2:6]),
+            _text(address),
+            unsigned(_integer(driver)),
+            _text(name),
+            bool(has_probe),
+            Path(_text(path)),
+            ProbeResult(_text(result)),
+            _text_or_null(errno),
+        ),
+        _word_or_null(kind, Kind),
+    )
+
+
+def write_row(wrote: Wrote) -> Row:
+    """Return a write from ktime_ns on."""
+    write, judgement, expected = wrote
+    return (
+        signed(write.ktime_ns),
+        signed(write.duration_ns),
+        write.task.pid,
+        write.task.tgid,
+        cell(write.task.comm),
+        write.task.cpu,
+        write.uid,
+        write.file.value,
+        cell(write.driver),
+        cell(write.address),
+        cell(write.text),
+        signed(write.size),
+        write.errno,
+        judgement.value,
+        expected,
+    )
+
+
+def write_of(row: Sequence[object]) -> Wrote:
+    """Read what `write_row` wrote."""
+    uid, file, driver, address, text, size, errno, judgement, expected = row[6:15]
+    return Wrote(
+        Write(
+            unsigned(_integer(row[0])),
+            unsigned(_integer(row[1])),
+            _task(row[2:6]),
+            _integer(uid),
+            StoreFile(_text(file)),
+            _text_or_null(driver),
+            _text_or_null(address),
+            _text(text),
+            unsigned(_integer(size)),
+            _text_or_null(errno),
+        ),
+        Judgement(_text(judgement)),
+        _text_or_null(expected),
+    )
+
+
+def _task(row: Sequence[object]) -> Task:
+    pid, tgid, comm, cpu = row
+    return Task(_integer(pid), _integer(tgid), _text(comm), _integer(cpu))
+
+
+def _ids(value: object) -> tuple[Id, ...]:
+    if not isinstance(value, list):
+        raise TypeError("no list of ids")
+    return tuple(Id._make(entry) for entry in value)
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("no integer")
+    return value
+
+
+def _integer_or_null(value: object) -> int | None:
+    return None if value is None else _integer(value)
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("no blob")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str | bytes):
+        raise TypeError("no text")
+    return text_of(value)
+
+
+def _text_or_null(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _word_or_null(value: object, words: type[Word]) -> Word | None:
+    return None if value is None else words(_text(value))
