@@ -148,6 +148,24 @@ def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="where the daemon keeps its history (default: $STATE_DIRECTORY, else "
+        "/var/lib/pci-observer)",
+    )
+
+
+def _state(options: argparse.Namespace) -> Path:
+    """Return the file of the store."""
+    from observer.store import FILE  # noqa: PLC0415
+
+    default = os.environ.get("STATE_DIRECTORY", "/var/lib/pci-observer")
+    return Path(options.state or default) / FILE
+
+
 def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(
         verbs, "record", _record, "Keep all decisions in a file until Ctrl-C."

@@ -33,6 +33,11 @@ def running() -> Kernel:
     return Kernel(uname.release, uname.machine)
 
 
+def boot_id(*, path: str | Path = "/proc/sys/kernel/random/boot_id") -> str:
+    """Return the id that the kernel gave itself at this boot."""
+    return Path(path).read_text("ascii").strip()
+
+
 def read_btf(path: str | Path = VMLINUX_BTF) -> Btf:
     """Parse a kernel's BTF; raise KernelError when there is none or it is broken."""
     try:

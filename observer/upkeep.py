@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from observer.findings import Clock
     from observer.looking import Look, Looker
     from observer.machine import Machine
+    from observer.pictured import Pictured
+    from observer.regression import Regression
     from observer.series import Gauge
     from observer.standing import Change
     from observer.tracking import Disagreement, Tracker
@@ -41,7 +43,7 @@ class Upkeep:
     Other threads may call `machine` and `gauges`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of them are the outside
         self,
         tracker: Tracker,
         looker: Looker,
@@ -52,8 +54,12 @@ class Upkeep:
         clock: Callable[[], int] = monotonic_ns,
         offset: Callable[[], int] = realtime_offset,
         spell: Clock = unix_time,
+        regression: Regression | None = None,
     ) -> None:
-        """Keep `tracker`; if it is not `complete`, a look at all is under way."""
+        """Keep `tracker`; if it is not `complete`, a look at all is under way.
+
+        `regression` has what the machine is compared with.
+        """
         self._tracker = tracker
         self._looker = looker
         self._on_change = on_change
@@ -61,6 +67,7 @@ class Upkeep:
         self._clock = clock
         self._offset = offset
         self._spell = spell
+        self._regression = regression
         self._complete = complete
         self._standing = Standing()
         self._look: Look | None = None  # at everything, to be compared
@@ -93,7 +100,13 @@ class Upkeep:
     def _machine(self, now_ns: int) -> Machine:
         """Return it with the clock as it is now: at boot it may be wrong for long."""
         machine = self._tracker.machine(now_ns)
-        return machine._replace(realtime_offset_ns=self._offset())
+        return machine._replace(
+            realtime_offset_ns=self._offset(), baseline=self._baseline(now_ns)
+        )
+
+    def _baseline(self, now_ns: int) -> Pictured | None:
+        regression = self._regression
+        return None if regression is None else regression.compared_with(now_ns)
 
     def gauges(self) -> tuple[Gauge, ...]:
         """Return the machine as metrics, as of the last audit."""
@@ -139,6 +152,8 @@ class Upkeep:
     def _audit(self, now_ns: int) -> None:
         version = self._tracker.version
         same = version == self._audited_version and not self._standing.waiting()
+        if self._audited is not None:
+            same &= self._audited.baseline is self._baseline(now_ns)
         pause_ns = AGED_NS if same else AUDIT_NS
         if not self._complete or now_ns - self._audited_ns < pause_ns:
             return

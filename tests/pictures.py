@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from observer.pictured import Pictured
 
 
-def pictured(*devices: PciDevice, **more: Any) -> Pictured:
+def pictured(*devices: PciDevice, **more: object) -> Pictured:
     """Return the picture of a machine with these devices."""
     return of(machines.machine(*devices, **more))
 

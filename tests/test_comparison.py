@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from machines import ADDRESS, E1000_ID, device, driver
 from pictures import pictured, pictures
 
 from observer.comparison import Side, as_object, as_text, compare
-from observer.pictured import Pictured
 from observer.text import WIDTH
+
+if TYPE_CHECKING:
+    from observer.pictured import Pictured
 
 SECOND = "0000:00:03.0"
 BEFORE = Side(

@@ -92,8 +92,10 @@ def test_an_override_that_did_not_persist() -> None:
     before = pictured(device(bound="vfio-pci", driver_override="vfio-pci"))
     assert [
         f"{ADDRESS} vfio-pci -> e1000; driver_override=vfio-pci is not set any more",
-        f"{ADDRESS} driver_override vfio-pci -> unset; it does not survive a reboot "
-        "unless something sets it again",
+        (
+            f"{ADDRESS} driver_override vfio-pci -> unset; it does not survive a "
+            "reboot unless something sets it again"
+        ),
     ] == told(before, pictured(device(bound="e1000")))
 
 
@@ -173,8 +175,10 @@ def test_an_order_that_flipped() -> None:
     assert [
         f"{ADDRESS} r8169 -> r8125; {flipped}, which is built in now",
         f"{ADDRESS} {order}; {flipped}, which is built in now",
-        "r8125 module r8125 -> built in; r8125 is part of the kernel now: modprobe.d "
-        "does not apply to it, its parameters are given on the command line",
+        (
+            "r8125 module r8125 -> built in; r8125 is part of the kernel now: "
+            "modprobe.d does not apply to it, its parameters are given on the command line"
+        ),
     ] == told(before, pictured(device(bound="r8125"), drivers=(built_in, R8169)))
 
 
@@ -206,8 +210,10 @@ def test_a_candidate_more() -> None:
     avs = driver("snd_soc_avs", E1000_ID, module="snd_soc_avs")
     after = pictured(device(bound="e1000"), drivers=(E1000, VFIO_PCI, avs))
     assert [
-        f"{ADDRESS} candidate set changed: +snd_soc_avs; snd_soc_avs is registered now "
-        "and was not before"
+        (
+            f"{ADDRESS} candidate set changed: +snd_soc_avs; snd_soc_avs is "
+            "registered now and was not before"
+        )
     ] == told(pictured(device(bound="e1000")), after)
 
 
@@ -230,8 +236,10 @@ def test_unbound() -> None:
     """The driver matches as before."""
     before, after = pictured(device(bound="e1000")), pictured(device())
     assert [
-        f"{ADDRESS} e1000 -> no driver; e1000 still matches; it was unbound, or its "
-        "probe refused"
+        (
+            f"{ADDRESS} e1000 -> no driver; e1000 still matches; it was unbound, or "
+            "its probe refused"
+        )
     ] == told(before, after)
     assert [f"{ADDRESS} no driver -> e1000; e1000 matched before, too"] == told(
         after, before
@@ -334,8 +342,10 @@ def test_a_vf_that_is_not_enabled() -> None:
     vf = device(SECOND, ids=RTL8139, physfn=ADDRESS)
     pf = device(bound="e1000")
     assert [
-        f"{SECOND} vanished, had no driver; a VF of {ADDRESS}: as many as its "
-        "sriov_numvfs are there"
+        (
+            f"{SECOND} vanished, had no driver; a VF of {ADDRESS}: as many as its "
+            "sriov_numvfs are there"
+        )
     ] == told(pictured(pf, vf), pictured(pf))
 
 

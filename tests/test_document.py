@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import machines
@@ -60,12 +61,8 @@ def test_any_json(data: st.DataObject, thing: object) -> None:
     for key in way:
         inner = inner[key]
     inner[last] = thing
-    try:
-        read = from_object(file[""])
-    except FieldError as error:
-        assert str(error)
-    else:
-        assert isinstance(read, Pictured)
+    with suppress(FieldError):
+        assert isinstance(from_object(file[""]), Pictured)
 
 
 def test_later_fields_are_skipped() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import machines
 import strategies
 from hypothesis import example, given
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from observer.fingerprint import DIGITS, fingerprint
 from observer.machine import PciDevice
-from observer.record import Device
+
+if TYPE_CHECKING:
+    from observer.record import Device
 
 # Texts that an encoding could mistake for each other, or for what separates fields.
 texts = st.none() | st.sampled_from(
