@@ -177,7 +177,8 @@ def test_an_order_that_flipped() -> None:
         f"{ADDRESS} {order}; {flipped}, which is built in now",
         (
             "r8125 module r8125 -> built in; r8125 is part of the kernel now: "
-            "modprobe.d does not apply to it, its parameters are given on the command line"
+            "modprobe.d does not apply to it, its parameters are given on the "
+            "command line"
         ),
     ] == told(before, pictured(device(bound="r8125"), drivers=(built_in, R8169)))
 
