@@ -18,12 +18,15 @@ from observer.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from observer.daemon import Options
     from observer.machine import Machine
 
 GOOD: Final = 0
 FINDING: Final = 1  # a divergence, a regression, a difference
 USAGE: Final = 2  # wrong usage or bad input
 UNOBSERVABLE: Final = 3  # this kernel can't be observed
+
+_MOST: Final = 1_000_000  # days or MiB of history
 
 _DESCRIPTION: Final = "Observe and judge every PCI match decision of a Linux kernel."
 _EXITS: Final = (
@@ -135,6 +138,46 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
     _add_socket(parser, "unix socket for audit, explain and status to ask on")
+    _add_state(parser, "keep history in this directory")
+    parser.add_argument(
+        "--no-state", action="store_true", help="keep no history of what is observed"
+    )
+    parser.add_argument(
+        "--state-days",
+        type=_number_from(1),
+        default=30,
+        metavar="N",
+        help="delete decisions and probes once the machine ran for so long after them "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-mib",
+        type=_number_from(8),
+        default=256,
+        metavar="N",
+        help="let the file grow to this size (default: %(default)s)",
+    )
+
+
+def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help=f"{text} (default: $STATE_DIRECTORY, else /var/lib/pci-observer)",
+    )
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= _MOST:
+            raise argparse.ArgumentTypeError(
+                f"{text} is not within {least} and {_MOST}"
+            )
+        return value
+
+    return number
 
 
 def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
@@ -276,16 +319,35 @@ def _fail(sentence: object, status: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _observe(options, options.listen, options.record)
+    from observer.daemon import Options  # noqa: PLC0415
+    from observer.store import Limits  # noqa: PLC0415
+
+    return _observe(
+        options,
+        Options(
+            address=options.listen,
+            socket=options.socket,
+            recording=options.record,
+            state=None if options.no_state else _state(options),
+            limits=Limits.of(days=options.state_days, mib=options.state_mib),
+        ),
+    )
 
 
 def _record(options: argparse.Namespace) -> int:
-    return _observe(options, None, options.output)
+    from observer.daemon import Options  # noqa: PLC0415
+
+    return _observe(options, Options(recording=options.output))
 
 
-def _observe(
-    options: argparse.Namespace, address: str | None, recording: Path | None
-) -> int:
+def _state(options: argparse.Namespace) -> Path:
+    from observer import state_directory  # noqa: PLC0415
+
+    state: Path = options.state or state_directory.default()
+    return state
+
+
+def _observe(options: argparse.Namespace, chosen: Options) -> int:
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
@@ -295,12 +357,9 @@ def _observe(
 
     try:
         daemon.run(
-            daemon.Options(
-                address=address,
-                socket=getattr(options, "socket", None),
+            chosen._replace(
                 method=options.attach,
                 semantics=options.semantics,
-                recording=recording,
                 log_level=options.log_level,
                 log_form=options.log_format,
                 ring_bytes=options.ring_bytes,
@@ -311,7 +370,7 @@ def _observe(
     except (AttachError, PrivilegesError) as e:
         return _fail(e, UNOBSERVABLE)
     except OSError as e:
-        if recording is None or e.filename is None:
+        if chosen.recording is None or e.filename is None:
             raise
         return _fail(f"{e.filename}: {e.strerror}", USAGE)
     except KeyboardInterrupt:  # before the daemon takes signals itself
