@@ -18,12 +18,15 @@ from observer.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from observer.daemon import Options
     from observer.machine import Machine
 
 GOOD: Final = 0
 FINDING: Final = 1  # a divergence, a regression, a difference
 USAGE: Final = 2  # wrong usage or bad input
 UNOBSERVABLE: Final = 3  # this kernel can't be observed
+
+_MOST: Final = 1_000_000  # days or MiB of history
 
 _DESCRIPTION: Final = "Observe and judge every PCI match decision of a Linux kernel."
 _EXITS: Final = (
@@ -137,6 +140,46 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
     _add_socket(parser, "unix socket for audit, explain and status to ask on")
+    _add_state(parser, "keep history in this directory")
+    parser.add_argument(
+        "--no-state", action="store_true", help="keep no history of what is observed"
+    )
+    parser.add_argument(
+        "--state-days",
+        type=_number_from(1),
+        default=30,
+        metavar="N",
+        help="delete decisions and probes once the machine ran for so long after them "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-mib",
+        type=_number_from(8),
+        default=256,
+        metavar="N",
+        help="let the file grow to this size (default: %(default)s)",
+    )
+
+
+def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help=f"{text} (default: $STATE_DIRECTORY, else /var/lib/pci-observer)",
+    )
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= _MOST:
+            raise argparse.ArgumentTypeError(
+                f"{text} is not within {least} and {_MOST}"
+            )
+        return value
+
+    return number
 
 
 def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
@@ -146,24 +189,6 @@ def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
         metavar="PATH",
         help=f"{text} (default: /run/pci-observer/observer.sock)",
     )
-
-
-def _add_state(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="where the daemon keeps its history (default: $STATE_DIRECTORY, else "
-        "/var/lib/pci-observer)",
-    )
-
-
-def _state(options: argparse.Namespace) -> Path:
-    """Return the file of the store."""
-    from observer.store import FILE  # noqa: PLC0415
-
-    default = os.environ.get("STATE_DIRECTORY", "/var/lib/pci-observer")
-    return Path(options.state or default) / FILE
 
 
 def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -231,7 +256,7 @@ def _add_diff(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("before", metavar="A", help=named)
     parser.add_argument("after", metavar="B", help="the same")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
-    _add_state(parser)
+    _add_state(parser, "where the daemon keeps history")
     _add_socket(parser, "where the daemon answers")
 
 
@@ -242,7 +267,7 @@ def _add_baseline(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--accept", action="store_true", help="make the bindings of now the baseline"
     )
     parser.add_argument("--json", action="store_true", help="the same as JSON")
-    _add_state(parser)
+    _add_state(parser, "where the daemon keeps history")
     _add_socket(parser, "where the daemon answers")
 
 
@@ -321,16 +346,35 @@ def _fail(sentence: object, status: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _observe(options, options.listen, options.record)
+    from observer.daemon import Options  # noqa: PLC0415
+    from observer.store import Limits  # noqa: PLC0415
+
+    return _observe(
+        options,
+        Options(
+            address=options.listen,
+            socket=options.socket,
+            recording=options.record,
+            state=None if options.no_state else _state(options),
+            limits=Limits.of(days=options.state_days, mib=options.state_mib),
+        ),
+    )
 
 
 def _record(options: argparse.Namespace) -> int:
-    return _observe(options, None, options.output)
+    from observer.daemon import Options  # noqa: PLC0415
+
+    return _observe(options, Options(recording=options.output))
 
 
-def _observe(
-    options: argparse.Namespace, address: str | None, recording: Path | None
-) -> int:
+def _state(options: argparse.Namespace) -> Path:
+    from observer import state_directory  # noqa: PLC0415
+
+    state: Path = options.state or state_directory.default()
+    return state
+
+
+def _observe(options: argparse.Namespace, chosen: Options) -> int:
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
@@ -340,12 +384,9 @@ def _observe(
 
     try:
         daemon.run(
-            daemon.Options(
-                address=address,
-                socket=getattr(options, "socket", None),
+            chosen._replace(
                 method=options.attach,
                 semantics=options.semantics,
-                recording=recording,
                 log_level=options.log_level,
                 log_form=options.log_format,
                 ring_bytes=options.ring_bytes,
@@ -356,7 +397,7 @@ def _observe(
     except (AttachError, PrivilegesError) as e:
         return _fail(e, UNOBSERVABLE)
     except OSError as e:
-        if recording is None or e.filename is None:
+        if chosen.recording is None or e.filename is None:
             raise
         return _fail(f"{e.filename}: {e.strerror}", USAGE)
     except KeyboardInterrupt:  # before the daemon takes signals itself
@@ -425,10 +466,11 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from observer import comparison, pictures  # noqa: PLC0415
+    from observer.store import FILE  # noqa: PLC0415
 
     def find(word: str) -> comparison.Side:
         return pictures.find(
-            word, state=_state(options), look=lambda: _machine(options)
+            word, state=_state(options) / FILE, look=lambda: _machine(options)
         )
 
     try:
@@ -445,12 +487,13 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _baseline(options: argparse.Namespace) -> int:
     from observer import baseline, pictures  # noqa: PLC0415
+    from observer.store import FILE  # noqa: PLC0415
 
     try:
         if options.accept:
-            told = baseline.accept(_state(options), _machine(options))
+            told = baseline.accept(_state(options) / FILE, _machine(options))
         else:
-            told = baseline.show(_state(options), _machine(options))
+            told = baseline.show(_state(options) / FILE, _machine(options))
     except pictures.PictureError as e:
         return _fail(e, USAGE)
     if options.json:

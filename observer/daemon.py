@@ -9,10 +9,19 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer import __version__, control, kernel, log, privileges, snapshot
+from observer import (
+    __version__,
+    control,
+    kernel,
+    log,
+    privileges,
+    snapshot,
+    state_directory,
+)
 from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
 from observer.hooks import method_of
+from observer.keeping import Keeping
 from observer.live import Live
 from observer.looking import Looker
 from observer.machine import Machine
@@ -25,6 +34,7 @@ from observer.record import Loss, LossStage
 from observer.recording import Header, Writer
 from observer.server import Server, listen
 from observer.status_page import Status
+from observer.store import FILE, Limits, Running, Store
 from observer.store_judge import StoreJudge
 from observer.tracking import Tracker
 from observer.uevents import Uevents
@@ -54,6 +64,8 @@ class Options(NamedTuple):
     method: str = "auto"
     semantics: str = "auto"
     recording: Path | None = None
+    state: Path | None = None  # directory; None: nothing is kept
+    limits: Limits = Limits()
     log_level: str = "info"
     log_form: str = "auto"
     ring_bytes: int | None = None
@@ -93,11 +105,17 @@ def run(
         semantics = _semantics(options, attachment)
         recorder = _recorder(options, attachment, semantics, logger)
         exits.callback(recorder.close)
-        for kept in _drop_privileges():
+        ids = _ids()
+        keeping = Keeping(_store(options, attachment, ids, logger), logger)
+        for kept in privileges.drop(*ids):
             logger.warning("privilege kept", held=kept)
+        keeping.start()
+        exits.callback(keeping.close)
         looker = Looker()
         looker.start()
-        daemon = Daemon(attachment, semantics, recorder, logger, looker, uevents)
+        daemon = Daemon(
+            attachment, semantics, recorder, logger, looker, uevents, keeping
+        )
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
         if listener is not None:
@@ -154,6 +172,7 @@ class Daemon:
         logger: Logger,
         looker: Looker,
         uevents: Uevents,
+        keeping: Keeping,
     ) -> None:
         """Judge by `semantics` what `attachment` sees; `looker` is started already."""
         self._attachment = attachment
@@ -161,6 +180,7 @@ class Daemon:
         self._recorder = recorder
         self._logger = logger
         self._uevents = uevents
+        self._keeping = keeping
         self._uevents_lost = 0
         self._tell_failure_at = 0.0
         self._stopping = False
@@ -181,6 +201,7 @@ class Daemon:
             complete=complete,
             on_change=self._log.findings,
             on_disagreements=self._log.disagreements,
+            on_audit=keeping.audited,
             spell=log.spelled_time,
         )
         store_judge = StoreJudge(
@@ -199,6 +220,7 @@ class Daemon:
                 self._recent,
                 store_judge,
                 tracker,
+                *keeping.sinks(),
             ),
             judge_write=store_judge.judge,
             on_sink_error=self._sink_failed,
@@ -267,6 +289,7 @@ class Daemon:
         self._recorder.flush()
         try:
             self._upkeep.step()
+            self._keeping.step(time.monotonic_ns())
         except Exception as error:  # noqa: BLE001 - decisions are still judged
             self._picture_failed(error)
 
@@ -331,6 +354,7 @@ class Daemon:
             what_if=self._what_if.devices(),
             gauges=self._upkeep.gauges(),
             disagreements={str(k): n for k, n in self._disagreements.items()},
+            store=self._keeping.counts(),
         )
 
     def _status(self) -> Status:
@@ -421,7 +445,34 @@ def _recorder(
     return Recorder(Writer(options.recording, header), logger)
 
 
-def _drop_privileges() -> tuple[str, ...]:
+def _ids() -> tuple[int, int]:
+    """Return the uid and gid to run as."""
     if os.geteuid() == 0:
-        return privileges.drop(*privileges.unprivileged_ids())
-    return privileges.drop(os.getuid(), os.getgid())
+        return privileges.unprivileged_ids()
+    return os.getuid(), os.getgid()
+
+
+def _store(
+    options: Options,
+    attachment: Attachment,
+    ids: tuple[int, int],
+    logger: Logger,
+) -> Store | None:
+    """Prepare where history is kept; without that the rest is done all the same."""
+    if options.state is None:
+        return None
+    try:
+        state_directory.prepare(options.state, *ids)
+    except state_directory.StateDirectoryError as e:
+        logger.warning("history is not kept", error=str(e))
+        return None
+    layout = attachment.layout
+    running = Running(
+        kernel.boot_id(),
+        *kernel.running(),
+        layout.name,
+        layout.semantics,
+        layout.new_id_rules,
+        __version__,
+    )
+    return Store(options.state / FILE, running, options.limits)

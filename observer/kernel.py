@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class KernelError(Exception):
@@ -33,9 +34,9 @@ def running() -> Kernel:
     return Kernel(uname.release, uname.machine)
 
 
-def boot_id(*, path: str | Path = "/proc/sys/kernel/random/boot_id") -> str:
-    """Return the id that the kernel gave itself at this boot."""
-    return Path(path).read_text("ascii").strip()
+def boot_id(*, path: str | Path = BOOT_ID) -> str:
+    """Return the name that the kernel gave this boot. Raises OSError."""
+    return Path(path).read_text(encoding="ascii").strip()
 
 
 def read_btf(path: str | Path = VMLINUX_BTF) -> Btf:

@@ -26,6 +26,7 @@ from observer.hooks import HOOKS, METHODS
 from observer.labels import Labels
 from observer.model import SEMANTICS
 from observer.record import LossStage
+from observer.store import Counts
 from observer.text import printable
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class State(NamedTuple):
     what_if: Mapping[str, int] = MappingProxyType({})  # devices by semantics
     gauges: tuple[Gauge, ...] = ()  # of the machine
     disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
+    store: Counts = Counts()  # of none
 
 
 class About(NamedTuple):
@@ -110,6 +112,7 @@ class Metrics(Collector):
         yield from self._events(state)
         yield from _hooks(state)
         yield from self._machine(state)
+        yield from _store(state.store)
         yield from _about(self._about)
         yield _counter(
             "label_sets_dropped_total",
@@ -262,6 +265,32 @@ def _hooks(state: State) -> Iterator[Metric]:
         },
         "call",
         "at",
+    )
+
+
+def _store(counts: Counts) -> Iterator[Metric]:
+    yield _gauge(
+        "store_up", "Whether what is observed is kept in a file.", {(): counts.up}
+    )
+    yield _gauge(
+        "store_degraded",
+        "Whether what is observed should be kept in a file and can't be.",
+        {(): counts.degraded},
+    )
+    yield _counter(
+        "store_rows_total",
+        "Decisions, probes and writes that were offered to the file and written.",
+        {("offered",): counts.offered, ("written",): counts.written},
+        "stage",
+    )
+    yield _counter(
+        "store_rows_dropped_total",
+        "Of these, those that were not written: no room in the queue, or the disk.",
+        {("queue",): counts.refused, ("disk",): counts.failed},
+        "stage",
+    )
+    yield _gauge(
+        "store_bytes", "How much of the file is in use.", {(): counts.size_bytes}
     )
 
 

@@ -17,7 +17,8 @@ from observer.standing import Standing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from observer.findings import Clock
+    from observer.audit import Audit
+    from observer.findings import Clock, Finding
     from observer.looking import Look, Looker
     from observer.machine import Machine
     from observer.pictured import Pictured
@@ -43,7 +44,7 @@ class Upkeep:
     Other threads may call `machine` and `gauges`.
     """
 
-    def __init__(  # noqa: PLR0913 - all of them are the outside
+    def __init__(  # noqa: PLR0913 - who hears of what, by name
         self,
         tracker: Tracker,
         looker: Looker,
@@ -51,6 +52,7 @@ class Upkeep:
         complete: bool,
         on_change: Callable[[Change], None],
         on_disagreements: Callable[[list[Disagreement]], None],
+        on_audit: Callable[[Audit, tuple[Finding, ...]], None],
         clock: Callable[[], int] = monotonic_ns,
         offset: Callable[[], int] = realtime_offset,
         spell: Clock = unix_time,
@@ -58,12 +60,14 @@ class Upkeep:
     ) -> None:
         """Keep `tracker`; if it is not `complete`, a look at all is under way.
 
+        `on_audit` hears of each audit and of the findings that stand after it.
         `regression` has what the machine is compared with.
         """
         self._tracker = tracker
         self._looker = looker
         self._on_change = on_change
         self._on_disagreements = on_disagreements
+        self._on_audit = on_audit
         self._clock = clock
         self._offset = offset
         self._spell = spell
@@ -159,8 +163,8 @@ class Upkeep:
             return
         self._audited_ns, self._audited_version = now_ns, version
         self._audited = self._machine(now_ns)
-        change = self._standing.look(
-            audit(self._audited, clock=self._spell).findings, now_ns
-        )
+        audited = audit(self._audited, clock=self._spell)
+        change = self._standing.look(audited.findings, now_ns)
         if change.begun or change.ended:
             self._on_change(change)
+        self._on_audit(audited, self._standing.findings)

@@ -23,6 +23,7 @@ from scripted_hooks import Hooks
 from observer import control, log, snapshot
 from observer.attachment import AttachError, Attachment
 from observer.daemon import Daemon, Options, Recorder, run
+from observer.keeping import Keeping
 from observer.looking import Look, Looker
 from observer.record import (
     Action,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from observer.log import Logger
     from observer.machine import PciDevice
+    from observer.store import Store
     from observer.uevents import Uevents
 
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
@@ -145,6 +147,7 @@ def daemon_of(
     *devices: PciDevice,
     messages: Messages | None = None,
     semantics: str = "linux-5.15",
+    store: Store | None = None,
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
@@ -153,6 +156,7 @@ def daemon_of(
         *(hooks.attachment(), semantics, recorder, logger),
         looker(*devices),
         uevents,
+        Keeping(store, logger),
     )
 
 

@@ -21,6 +21,8 @@ from observer.tracking import Field, Tracker
 from observer.upkeep import RECONCILE_NS, RETRY_NS, Upkeep
 
 if TYPE_CHECKING:
+    from observer.audit import Audit
+    from observer.findings import Finding
     from observer.machine import PciDevice
     from observer.standing import Change
     from observer.tracking import Disagreement
@@ -83,12 +85,14 @@ class Kept:
         self.tracker = Tracker(start)
         self.changes: list[Change] = []
         self.disagreements: list[Disagreement] = []
+        self.audits: list[tuple[Audit, tuple[Finding, ...]]] = []
         self.upkeep = Upkeep(
             self.tracker,
             cast("Looker", self.sysfs),
             complete=complete,
             on_change=self.changes.append,
             on_disagreements=self.disagreements.extend,
+            on_audit=lambda audit, standing: self.audits.append((audit, standing)),
             clock=lambda: self.now_ns,
             offset=lambda: self.offset_ns,
         )

@@ -13,6 +13,7 @@ from observer.store.shape import (
     KeptFinding,
     Limits,
     Moment,
+    Notice,
     Running,
     Who,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "KeptFinding",
     "Limits",
     "Moment",
+    "Notice",
     "Past",
     "Running",
     "Store",

@@ -83,7 +83,8 @@ class Session:
     ) -> None:
         """Write all of it, or nothing where it raises; delete what is too old."""
         idle = now.ktime_ns - self._alive_ns < ALIVE_NS
-        if not batch and wanted == self._said and idle:
+        same = all(new is old for new, old in zip(wanted, self._said, strict=True))
+        if not batch and same and idle:
             return
         try:
             with transaction(self._connection, self._path):

@@ -116,6 +116,18 @@ class Limits(NamedTuple):
     age_ns: int = 30 * DAY_NS  # of decisions and probes, while the machine ran
     size_bytes: int = 256 * MIB  # of the file
 
+    @classmethod
+    def of(cls, *, days: int, mib: int) -> Limits:
+        """Return the limits as an operator spells them."""
+        return cls(days * DAY_NS, mib * MIB)
+
+
+class Notice(NamedTuple):
+    """What is to be told in the log."""
+
+    event: str
+    error: str
+
 
 class Counts(NamedTuple):
     """What became of the decisions, probes and writes that the store was offered.

@@ -25,7 +25,7 @@ from observer.store.database import (
 )
 from observer.store.rows import packed
 from observer.store.session import Picture, Session, Standing, Wanted
-from observer.store.shape import Counts, Limits, Moment
+from observer.store.shape import Counts, Limits, Moment, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Store:
         self._queue: deque[Observation] = deque()
         self._batch: list[Observation] = []  # out of the queue and not written yet
         self._wanted = Wanted()
-        self._notices: deque[str] = deque(maxlen=NOTICES)
+        self._notices: deque[Notice] = deque(maxlen=NOTICES)
         self._wake = Event()
         self._closing = False
         self._thread = Thread(target=self._run, name="store", daemon=True)
@@ -137,9 +137,9 @@ class Store:
         """Return the baseline that another process made since then."""
         return self._accepted
 
-    def notices(self) -> list[str]:
-        """Return what is to be told in the log since the last call, in sentences."""
-        told = []
+    def notices(self) -> list[Notice]:
+        """Return what is to be told since the last call."""
+        told: list[Notice] = []
         with suppress(IndexError):
             while True:
                 told.append(self._notices.popleft())
@@ -223,8 +223,8 @@ class Store:
         self._batch = []
         self._accepted = session.accepted() or self._accepted
         if self._problem is not None:
+            self._notices.append(Notice("history is kept again", self._problem))
             self._problem = None
-            self._notices.append(f"{self._path} is written to again")
 
     def _begin_anew(self, error: CorruptError, moment: Moment) -> None:
         """Set the file aside; a new one is made at the next step."""
@@ -239,7 +239,8 @@ class Store:
         except StoreError as e:
             self._fail(str(e), moment)
             return
-        self._notices.append(f"{error}; renamed to {aside}, and a new one begun")
+        told = f"{error}; it was renamed to {aside}"
+        self._notices.append(Notice("history begun anew", told))
         self._wake.set()
 
     def _fail(self, problem: str, moment: Moment) -> None:
@@ -248,7 +249,7 @@ class Store:
         self._retry_ns = moment.ktime_ns + RETRY_NS
         if problem != self._problem:
             self._problem = problem
-            self._notices.append(f"{problem}; history is not kept")
+            self._notices.append(Notice("history is not kept", problem))
 
     def _drop_batch(self) -> None:
         self._failed += len(self._batch)

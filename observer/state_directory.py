@@ -1,0 +1,61 @@
+"""The directory in which the daemon keeps its state, made while it is still root."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+USUAL: Final = Path("/var/lib/pci-observer")
+
+
+class StateDirectoryError(Exception):
+    """The directory can't be had; one sentence says why."""
+
+
+def default(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the directory that systemd names, else the usual one."""
+    named = environ.get("STATE_DIRECTORY", "").split(":", 1)[0]
+    return Path(named) if named else USUAL
+
+
+def prepare(path: Path, uid: int, gid: int) -> None:
+    """Make the directory, unless it is there, and give it and its files to `uid`.
+
+    Its parent must be there. Raises StateDirectoryError.
+    """
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _give(descriptor, uid, gid)
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        raise StateDirectoryError(f"{path}: {e.strerror}") from e
+
+
+def _give(directory: int, uid: int, gid: int) -> None:
+    """Change owners: of the directory last, for root may not enter it then.
+
+    A file with more names than one may be somebody else's, as may one that a symbolic
+    link leads to: whoever could write here must not get these.
+    """
+    for name in os.listdir(directory):
+        status = os.lstat(name, dir_fd=directory)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            _chown(name, status, (uid, gid), directory)
+    status = os.fstat(directory)
+    if (status.st_uid, status.st_gid) != (uid, gid):
+        os.fchown(directory, uid, gid)
+
+
+def _chown(
+    name: str, status: os.stat_result, owner: tuple[int, int], directory: int
+) -> None:
+    if (status.st_uid, status.st_gid) != owner:
+        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
