@@ -32,6 +32,7 @@ from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage
 from observer.recording import Header, Writer
+from observer.regression import Regression
 from observer.server import Server, listen
 from observer.status_page import Status
 from observer.store import FILE, Limits, Running, Store
@@ -106,7 +107,11 @@ def run(
         recorder = _recorder(options, attachment, semantics, logger)
         exits.callback(recorder.close)
         ids = _ids()
-        keeping = Keeping(_store(options, attachment, ids, logger), logger)
+        keeping = Keeping(
+            _store(options, attachment, ids, logger),
+            logger,
+            Regression(kernel.running().release, time.monotonic_ns()),
+        )
         for kept in privileges.drop(*ids):
             logger.warning("privilege kept", held=kept)
         keeping.start()
@@ -203,6 +208,7 @@ class Daemon:
             on_disagreements=self._log.disagreements,
             on_audit=keeping.audited,
             spell=log.spelled_time,
+            regression=keeping.regression,
         )
         store_judge = StoreJudge(
             tracker,

@@ -1,10 +1,13 @@
-"""What of the machine goes to the store, and when."""
+"""What of the machine goes to the store and when, and what it is compared with."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from observer import document
 from observer.audit import as_object
+from observer.fields import FieldError
+from observer.findings import Name
 from observer.lasting import Lasting
 from observer.standing import HOLD_NS
 from observer.store import Counts
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from observer.audit import Audit
     from observer.findings import Finding
     from observer.log import Logger
-    from observer.store import Store
+    from observer.regression import Regression
+    from observer.store import Kept, Store
 
 # After a restart the same findings must stand again before those of before can end.
 SETTLED_NS: Final = HOLD_NS + 2_000_000_000
@@ -22,22 +26,27 @@ SETTLED_NS: Final = HOLD_NS + 2_000_000_000
 class Keeping:
     """Gives bindings, findings and the picture that lasted to the store."""
 
-    def __init__(self, store: Store | None, logger: Logger) -> None:
-        """Keep it in `store`, or nowhere."""
+    def __init__(
+        self, store: Store | None, logger: Logger, regression: Regression
+    ) -> None:
+        """Keep it in `store`, or nowhere; tell `regression` what is the baseline."""
+        self.regression = regression
         self._store = store
         self._logger = logger
         self._lasting = Lasting()
         self._first_ns: int | None = None
         self._standing: tuple[Finding, ...] | None = None  # not yet kept
+        self._baseline: Kept | None = None
+        self._unchanged = False  # against the baseline, at the last audit
 
     def start(self) -> None:
         """Begin to keep; privileges must be dropped before."""
         if self._store is not None:
             self._store.start()
 
-    def sinks(self) -> tuple[Store, ...]:
+    def sinks(self) -> tuple[Store | Regression, ...]:
         """Return where observations are to go."""
-        return () if self._store is None else (self._store,)
+        return () if self._store is None else (self.regression, self._store)
 
     def counts(self) -> Counts:
         """Return what became of the observations so far."""
@@ -49,6 +58,9 @@ class Keeping:
             return
         self._store.keep_bindings(audit.machine)
         self._lasting.look(audit)
+        self._unchanged = audit.machine.baseline is not None and not any(
+            each.finding is Name.BINDING_CHANGED for each in audit.findings
+        )
         self._standing = standing
         if self._first_ns is None:
             self._first_ns = audit.machine.now_ns
@@ -58,6 +70,7 @@ class Keeping:
         if self._store is None:
             return
         self._tell(self._store)
+        self._rebase(self._store)
         if self._first_ns is None or now_ns - self._first_ns < SETTLED_NS:
             return
         if self._standing is not None:
@@ -68,12 +81,36 @@ class Keeping:
             machine = audit.machine
             unix_ns = machine.now_ns + machine.realtime_offset_ns
             self._store.keep_picture(as_object(audit), unix_ns)
+        if self._unchanged and self._lasting.lasts(now_ns):
+            self._roll(self._store)
 
     def close(self) -> None:
         """Write the rest."""
         if self._store is not None:
             self._store.close()
             self._tell(self._store)
+
+    def _rebase(self, store: Store) -> None:
+        """Compare with the baseline that the store has, or the operator accepted."""
+        kept = store.accepted() or store.before()
+        if kept is self._baseline:
+            return
+        self._baseline, baseline = kept, None
+        if kept is not None:
+            try:
+                baseline = document.from_object(kept.document)
+            except FieldError as e:
+                self._logger.warning("baseline not understood", error=str(e))
+        self.regression.rebase(baseline)
+
+    def _roll(self, store: Store) -> None:
+        """Make the picture of this kernel the baseline: it is as that of another one.
+
+        The picture was kept, for these bindings lasted.
+        """
+        self._unchanged = False
+        store.accept_picture()
+        self.regression.rebase(None)
 
     def _tell(self, store: Store) -> None:
         for notice in store.notices():

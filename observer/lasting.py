@@ -36,10 +36,14 @@ class Lasting:
             self._bindings, self._since_ns = bindings, audit.machine.now_ns
         self._audit = audit
 
+    def lasts(self, now_ns: int) -> bool:
+        """Tell whether the bindings of the last audit have lasted."""
+        return now_ns - self._since_ns >= self._lasting_ns
+
     def lasted(self, now_ns: int) -> Audit | None:
         """Return the last audit once, if what it shows is new and has lasted."""
         audit = self._audit
-        if audit is None or now_ns - self._since_ns < self._lasting_ns:
+        if audit is None or not self.lasts(now_ns):
             return None
         self._audit = None
         seen = (audit.machine.devices, audit.machine.drivers)

@@ -39,6 +39,7 @@ from observer.record import (
 )
 from observer.recording import Header, Recording, Writer
 from observer.registered import Inventory
+from observer.regression import Regression
 from observer.server import ListenError
 from observer.status_page import Status
 
@@ -148,6 +149,7 @@ def daemon_of(
     messages: Messages | None = None,
     semantics: str = "linux-5.15",
     store: Store | None = None,
+    regression: Regression | None = None,
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
@@ -156,7 +158,7 @@ def daemon_of(
         *(hooks.attachment(), semantics, recorder, logger),
         looker(*devices),
         uevents,
-        Keeping(store, logger),
+        Keeping(store, logger, regression or Regression("7.3", 0)),
     )
 
 
