@@ -19,6 +19,7 @@ from machines import (
 )
 
 from observer.audit import WIDTH, as_object, as_text, audit, has_findings
+from observer.fingerprint import fingerprint
 from observer.machine import Machine, Origin
 from observer.record import Device, Id
 
@@ -75,7 +76,8 @@ def test_object() -> None:
         e1000["dynids"],
         e1000["id_table_entries"],
     )
-    assert "kernel_memory" == e1000["origin"]
+    assert ("kernel_memory", False) == (e1000["origin"], e1000["built_in"])
+    assert fingerprint(shown.devices.values()) == told["fingerprint"]
     assert [0x100E] == [dynid["device"] for dynid in vfio["dynids"]]
     (told_device,) = told["devices"]
     assert (ADDRESS, None, "none", []) == (
@@ -111,14 +113,16 @@ def test_text() -> None:
         gaps=("Kernel memory can't be read: \x1b no capability.",),
     )
     lines = [*as_text(audit(shown), lambda unix_ns: f"T{unix_ns // 10**9}")]
-    summary, watched, _empty, *told, _nothing, _heading, row = lines[:9]
+    summary, watched, print_, _empty, *told, _nothing, _heading, row = lines[:10]
     assert summary.endswith("2 devices, 0 bound; 3 drivers, 1 dynid; 1 finding.")
     assert "Watched since T1000001." == watched
+    bindings = fingerprint(shown.devices.values())
+    assert f"Fingerprint of the bindings: {bindings}." == print_
     assert told[0].startswith("stale_override: STALE OVERRIDE 0000:00:02.0: override ")
     assert told[1].endswith("clear driver_override")
     assert "    $ echo > /sys/bus/pci/devices/0000:00:02.0/driver_override" == told[2]
     assert "0000:00:02.0  8086:100e  020000  -       gone      -" == row
-    assert lines[9:] == [
+    assert lines[10:] == [
         "0000:00:03.0  0001:0002  000005  -       -         r8169?",
         "",
         "Notes:",

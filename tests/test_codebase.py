@@ -74,7 +74,10 @@ TESTED_WITH = {
     "__main__": "test_cli",
     "books": "test_pipeline",
     "case": "test_story",
+    "cause": "test_difference",
+    "change": "test_difference",
     "circumstances": "test_story",
+    "depict": "test_document",
     "drivers": "test_wire",
     "durations": "test_metrics",
     "event_history": "test_tracking",
@@ -90,6 +93,7 @@ TESTED_WITH = {
     "obstacles": "test_story",
     "pace": "test_log",
     "pages": "test_server",
+    "pictured": "pictures",  # values without behaviour
     "record": "strategies",  # values without behaviour; all tests build them
     "remedy": "test_story",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests
@@ -100,7 +104,9 @@ TESTED_WITH = {
 NAMED_AS = {
     "__init__": "__version__",
     "__main__": '"-m", "observer"',
+    "cause": "observer/cause.py",
     "circumstances": "observer.story",
+    "depict": "observer/document.py",
     "drivers": "observer.wire",
     "happenings": "observer.story",
     "log_fields": "observer.log",

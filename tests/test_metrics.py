@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import machines
 import pytest
+from pictures import pictured
 from test_standing import finding
 
 from observer.books import Books
@@ -60,6 +61,7 @@ BUSY = State(
             machines.machine(
                 machines.device(bound="e1000"),
                 machines.device("0000:00:03.0", driver_override="vfio-pci"),
+                baseline=pictured(release="6.1.0-56-amd64"),
             ),
             [finding("0000:00:03.0", Name.STALE_OVERRIDE, Case.REFUSES_NATIVE)],
             [(machines.ADDRESS, "orphan")],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import machines
+from pictures import pictured
 from test_standing import finding
 
 from observer.findings import Name
+from observer.fingerprint import fingerprint
 from observer.record import Id
 from observer.series import LABEL_CHARACTERS, Gauge, gauges
 
@@ -67,6 +69,23 @@ def test_findings_are_counted_by_name_from_0() -> None:
     counts = by_name(machines.machine(), [finding(), finding(VF)], ())["findings"]
 
     assert counts.samples == {(name,): 0 for name in Name} | {("orphan",): 2}
+
+
+def test_the_fingerprint_is_of_the_bindings() -> None:
+    """One series, another one when a binding changes."""
+    bound, unbound = machines.device(bound="e1000"), machines.device()
+    for device in (bound, unbound):
+        info = by_name(machines.machine(device), (), ())["binding_fingerprint_info"]
+        assert info.labels == ("fingerprint",)
+        assert info.samples == {(fingerprint([device]),): 1}
+
+
+def test_the_baseline_is_named_while_it_is_compared_with() -> None:
+    """No series: nothing is compared."""
+    machine = machines.machine()
+    compared = machine._replace(baseline=pictured(release="6.1"))
+    assert by_name(machine, (), ())["baseline_info"].samples == {}
+    assert by_name(compared, (), ())["baseline_info"].samples == {("6.1",): 1}
 
 
 def test_dynids_are_counted_where_they_are_known() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from observations import ADDRESS, DYNID, MACHINE, STATIC, TASK, bind, new_id, probe
+from pictures import pictures
 from strategies import (
     addresses,
     complete_drivers,
@@ -71,6 +72,7 @@ machines = st.builds(
         names, st.lists(writes() | uevents, max_size=3).map(tuple), max_size=2
     ),
     st.frozensets(addresses, max_size=2),
+    st.none() | pictures,
 )
 
 
@@ -118,6 +120,13 @@ def test_shape() -> None:
     ]
 
 
+def test_what_an_earlier_minor_version_wrote_is_read() -> None:
+    """It did not know of a baseline."""
+    written = file()
+    del written["baseline"]
+    assert MACHINE == from_object(written)
+
+
 def test_what_a_later_minor_version_added_is_skipped() -> None:
     """Fields and kinds of events that are unknown do no harm."""
     written = file()
@@ -141,6 +150,7 @@ def test_what_a_later_minor_version_added_is_skipped() -> None:
         ("inventory", {}, "inventory.drivers: missing"),
         ("device_events", {"a": 1}, "machine.device_events.a: not a list"),
         ("driver_events", [], "machine.driver_events: not an object"),
+        ("baseline", {"format": 1}, "machine.baseline.format: not a string"),
     ],
 )
 def test_bad_input_is_named(field: str, value: object, message: str) -> None:

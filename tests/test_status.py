@@ -19,6 +19,7 @@ from observer import control
 from observer.audit import Audit, audit
 from observer.candidates import Candidate
 from observer.control import ControlError
+from observer.fingerprint import fingerprint
 from observer.findings import Finding, Kind, Name
 from observer.record import Device, Id, Indeterminate, Reason
 from observer.server import Server
@@ -131,7 +132,8 @@ def test_no_daemon() -> None:
         "pci-observer on host, kernel 6.12.90",
         "layout B, semantics linux-5.15, seen 1970-01-12 13:48:20Z",
         "! no daemon: only the present is known",
-        "! 2 drivers, 3 devices (2 bound), findings: 1",
+        "! 2 drivers, 3 devices (2 bound), findings: 1, bindings "
+        + fingerprint(MACHINE.devices.values()),
     ] == head[:4]
 
 
