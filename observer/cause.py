@@ -31,6 +31,8 @@ def of_driver(pair: Pair) -> str:
     old, new = pair.old.driver, pair.new.driver
     if pair.old.driver_override != pair.new.driver_override:
         return _of_overridden(pair)
+    if not (pair.before.drivers and pair.after.drivers):
+        return ""
     if old is not None and old not in _matching(pair.new):
         return _gone(pair, old)
     if new is not None and new not in _matching(pair.old):
@@ -47,7 +49,8 @@ def of_override(pair: Pair) -> str:
     new = pair.new.driver_override
     if new is None:
         return "it does not survive a reboot unless something sets it again"
-    return "" if new in pair.after.drivers else f"{quoted(new)} is not registered"
+    known = new in pair.after.drivers or not pair.after.drivers
+    return "" if known else f"{quoted(new)} is not registered"
 
 
 def _of_overridden(pair: Pair) -> str:

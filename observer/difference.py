@@ -125,6 +125,8 @@ def _of_device(pair: Pair) -> Iterator[Change]:
 
 def _of_candidates(pair: Pair) -> Iterator[Change]:
     """Compare the drivers that match in one picture and are known not to in another."""
+    if not (pair.before.drivers and pair.after.drivers):
+        return
     old, new = pair.old, pair.new
     olds = tuple(name for name in old.candidates if name not in new.possible)
     news = tuple(name for name in new.candidates if name not in old.possible)

@@ -44,5 +44,5 @@ class Pictured(NamedTuple):
     judged_by: str  # slug of the semantics that told the candidates
     unix_ns: int  # when
     order_known: bool  # else drivers and candidates stand by name
-    drivers: Mapping[str, PicturedDriver]  # by name
+    drivers: Mapping[str, PicturedDriver]  # by name; none: they are unknown
     devices: Mapping[str, PicturedDevice]  # by address

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import machines
 import pytest
+from kept import keep
+from machines import device
+from pictures import file_of
 
 from observer import __version__, control
 from observer.cli import FINDING, GOOD, UNOBSERVABLE, USAGE, main
@@ -29,10 +35,10 @@ from observer.record import (
 )
 from observer.recording import Header, Writer
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-VERBS = ("run", "record", "replay", "doctor", "predict", "semantics", "status")
+VERBS = (
+    *("run", "record", "replay", "doctor", "predict", "semantics", "status"),
+    *("diff", "baseline"),
+)
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 AGREE = Match(
@@ -262,6 +268,82 @@ def test_hostile_file_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert r"\x1b[31m\nr: No such" in failed(
         capsys, "replay", str(tmp_path / "\x1b[31m\nr")
     )
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> tuple[str, str]:
+    """Return two files that `audit --json` wrote, of a device bound and unbound."""
+    names = []
+    for name, bound in (("before", "e1000"), ("after", None)):
+        path = tmp_path / name
+        path.write_text(json.dumps(file_of(machines.machine(device(bound=bound)))))
+        names.append(str(path))
+    return names[0], names[1]
+
+
+def test_diff(snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A difference is a finding; neither a daemon nor its state is needed."""
+    before, after = snapshots
+    assert GOOD == main(["diff", before, before, "--state", "/nowhere"])
+    assert "No difference." == capsys.readouterr().out.splitlines()[-1]
+    assert FINDING == main(["diff", before, after, "--state", "/nowhere"])
+    assert "1 difference." == capsys.readouterr().out.splitlines()[-1]
+    assert FINDING == main(["diff", before, after, "--json"])
+    (change,) = json.loads(capsys.readouterr().out)["changes"]
+    assert ("driver_lost", "e1000", None) == (
+        *(change["kind"], change["before"]),
+        change["after"],
+    )
+
+
+def test_diff_with_now(
+    snapshots: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a daemon this machine is looked at."""
+    socket = str(tmp_path / "none.sock")
+    status = main(["diff", snapshots[0], "now", "--json", "--socket", socket])
+    told = json.loads(capsys.readouterr().out)
+    assert status == (FINDING if told["changes"] else GOOD)
+    assert os.uname().release == told["after"]["release"]
+
+
+def test_diff_of_a_bad_file(
+    snapshots: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong is told by file and field."""
+    before, after = snapshots
+    Path(after).write_text('{"format": "pci-observer-audit", "version": 1}')
+    expected = f"pci-observer: {after}: kernel: missing"
+    assert expected == failed(capsys, "diff", before, after)
+
+
+def test_diff_with_a_boot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], snapshots: tuple[str, str]
+) -> None:
+    """The state says what was bound then."""
+    keep(tmp_path)
+    state = ["--state", str(tmp_path)]
+    assert GOOD == main(["diff", "6.1", "boot:-0", *state])
+    assert "6.1: Linux 6.1, " in capsys.readouterr().out
+    assert FINDING == main(["diff", "baseline", snapshots[1], *state])
+    capsys.readouterr()
+    assert "no/such: No such" in failed(capsys, "diff", "no/such", "6.1", *state)
+    assert "6.2: neither a file" in failed(capsys, "diff", "6.2", "6.1", *state)
+
+
+def test_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shown, accepted, shown again."""
+    keep(tmp_path)
+    where = ["--state", str(tmp_path), "--socket", str(tmp_path / "none.sock")]
+    main(["baseline", *where])
+    assert capsys.readouterr().out.startswith("baseline: Linux 6.1, ")
+    assert GOOD == main(["baseline", "--accept", *where])
+    release = os.uname().release
+    assert capsys.readouterr().out.startswith(f"baseline: Linux {release}, ")
+    assert GOOD == main(["baseline", "--json", *where])
+    assert 0 == json.loads(capsys.readouterr().out)["differences"]
+    absent = str(tmp_path / "none")
+    assert "No such file" in failed(capsys, "baseline", "--state", absent)
 
 
 def test_bad_address(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,16 +12,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import machines
 import pytest
 from encode import encode_driver, encode_match
+from kept import RULES, keep
 from scripted_hooks import Hooks
 
 from observer import control, log, snapshot
 from observer.attachment import AttachError, Attachment
+from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.looking import Look, Looker
@@ -42,13 +46,13 @@ from observer.registered import Inventory
 from observer.regression import Regression
 from observer.server import ListenError
 from observer.status_page import Status
+from observer.store import FILE, Running, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from observer.log import Logger
     from observer.machine import PciDevice
-    from observer.store import Store
     from observer.uevents import Uevents
 
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
@@ -149,7 +153,7 @@ def daemon_of(
     messages: Messages | None = None,
     semantics: str = "linux-5.15",
     store: Store | None = None,
-    regression: Regression | None = None,
+    keeping: Keeping | None = None,
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
@@ -158,7 +162,7 @@ def daemon_of(
         *(hooks.attachment(), semantics, recorder, logger),
         looker(*devices),
         uevents,
-        Keeping(store, logger, regression or Regression("7.3", 0)),
+        keeping or Keeping(store, logger, Regression("7.3", 0)),
     )
 
 
@@ -329,6 +333,57 @@ class Asked:
     def __exit__(self, *_: object) -> None:
         self._server.stop()
         self._directory.cleanup()
+
+
+class Upgraded(Hooks):
+    """Hooks that see nothing; a regression is accepted, and when it ends they end."""
+
+    def __init__(self, said: Callable[[], str], accept: Callable[[], int]) -> None:
+        super().__init__()
+        self.said = said
+        self.accept = accept
+        self.accepted: int | None = None
+        self.until = time.monotonic() + 30
+        self.idle = threading.Event()
+
+    def wait(self, _timeout_seconds: float) -> bool:
+        """Look at the log a few times a second."""
+        self.idle.wait(0.1)
+        if self.accepted is None and "binding_changed" in self.said():
+            self.accepted = self.accept()
+        if "finding ended" in self.said() or time.monotonic() > self.until:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+
+def test_a_regression_is_accepted_while_it_runs(tmp_path: Path) -> None:
+    """By another process: the finding ends within seconds, and the verbs agree."""
+    keep(tmp_path)
+    stream = io.StringIO()
+    running = Running("now", os.uname().release, "x86_64", *RULES)
+    arguments = ("--state", str(tmp_path), "--socket", str(tmp_path / "s"))
+    hooks = Upgraded(
+        stream.getvalue, lambda: main(["baseline", "--accept", *arguments])
+    )
+    logger = log.configure(stream)
+    keeping = Keeping(
+        Store(tmp_path / FILE, running), logger, Regression(running.release, 0)
+    )
+    daemon = daemon_of(hooks, logger, machines.device(), keeping=keeping)
+    server = daemon.answer(control.listen(tmp_path / "s"))
+    keeping.start()
+    daemon.run()
+    keeping.close()
+    server.stop()
+    assert GOOD == hooks.accepted
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [
+        (line["event"], line["kind"])
+        for line in lines
+        if line.get("finding") == "binding_changed"
+    ]
+    assert [("finding", "driver_lost"), ("finding ended", "driver_lost")] == told
+    assert "baseline" not in {line["event"].split()[0] for line in lines}
 
 
 def recorder(path: Path) -> tuple[Recorder, Callable[[], list[str]]]:

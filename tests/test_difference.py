@@ -128,7 +128,7 @@ def test_a_driver_that_is_new() -> None:
     assert [
         f"{ADDRESS} no driver -> e1000; {come}",
         f"{ADDRESS} candidate set changed: +e1000; {come}",
-    ] == told(pictured(device(), drivers=()), pictured(device(bound="e1000")))
+    ] == told(pictured(device(), drivers=(VFIO_PCI,)), pictured(device(bound="e1000")))
 
 
 def test_a_table_that_changed() -> None:
@@ -230,6 +230,19 @@ def test_what_can_not_be_told_is_no_change() -> None:
             pictured(device(bound="e1000"), drivers=(E1000, each))
             for each in (hidden, shown)
         )
+    )
+
+
+def test_drivers_that_are_unknown() -> None:
+    """A picture without any driver is one that could not be taken whole."""
+    known, dark = (
+        pictured(device(bound=bound), drivers=drivers)
+        for bound, drivers in (("e1000", (E1000,)), (None, ()))
+    )
+    assert [f"{ADDRESS} e1000 -> no driver"] == told(known, dark)
+    assert [f"{ADDRESS} no driver -> e1000"] == told(dark, known)
+    assert [f"{ADDRESS} driver_override unset -> vfio-pci"] == told(
+        dark, pictured(device(driver_override="vfio-pci"), drivers=())
     )
 
 

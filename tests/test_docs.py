@@ -105,6 +105,8 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "status",
         "audit",
         "explain",
+        "diff",
+        "baseline",
     )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {

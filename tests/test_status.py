@@ -19,8 +19,8 @@ from observer import control
 from observer.audit import Audit, audit
 from observer.candidates import Candidate
 from observer.control import ControlError
-from observer.fingerprint import fingerprint
 from observer.findings import Finding, Kind, Name
+from observer.fingerprint import fingerprint
 from observer.record import Device, Id, Indeterminate, Reason
 from observer.server import Server
 from observer.snapshot import as_object
