@@ -28,11 +28,14 @@ class Pair(NamedTuple):
 
 def of_driver(pair: Pair) -> str:
     """Say why another driver is bound, or none, or one at all."""
-    old, new = pair.old.driver, pair.new.driver
     if pair.old.driver_override != pair.new.driver_override:
         return _of_overridden(pair)
     if not (pair.before.drivers and pair.after.drivers):
         return ""
+    return _of_matches(pair, pair.old.driver, pair.new.driver)
+
+
+def _of_matches(pair: Pair, old: str | None, new: str | None) -> str:
     if old is not None and old not in _matching(pair.new):
         return _gone(pair, old)
     if new is not None and new not in _matching(pair.old):
