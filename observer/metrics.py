@@ -11,22 +11,26 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from prometheus_client.core import (
-    CollectorRegistry,
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
-
 from observer.durations import Durations, Histogram
 from observer.hooks import HOOKS, METHODS
 from observer.labels import Labels
 from observer.model import SEMANTICS
 from observer.record import LossStage
 from observer.text import printable
+from observer.unimportable import stand_in, unimportable
+
+# prometheus_client imports what servers and clients need that are not ours: OpenSSL by
+# ssl and by hashlib, which has hashes of its own, takes 6 MB.
+with stand_in("ssl"), unimportable("_hashlib"):
+    from prometheus_client.core import (
+        CollectorRegistry,
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.process_collector import ProcessCollector
+    from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
