@@ -47,9 +47,9 @@ if TYPE_CHECKING:
         WrappedLogger,
     )
 
+    from observer.disagreement import Disagreement
     from observer.record import Inputs, Observation
     from observer.standing import Change
-    from observer.tracking import Disagreement
 
 Logger: TypeAlias = "FilteringBoundLogger"
 

@@ -12,6 +12,7 @@ import pytest
 from test_standing import finding
 
 from observer.books import Books
+from observer.disagreement import Field
 from observer.durations import BOUNDS, Durations
 from observer.findings import Kind as Case
 from observer.findings import Name
@@ -39,7 +40,6 @@ from observer.record import Path as ProbePath
 from observer.ring import Counters
 from observer.series import gauges
 from observer.text import printable
-from observer.tracking import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
