@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from observer import __version__
 from observer.model import SEMANTICS
 from observer.text import printable
+from observer.unimportable import unimportable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -286,8 +287,10 @@ def _record(options: argparse.Namespace) -> int:
 def _observe(
     options: argparse.Namespace, address: str | None, recording: Path | None
 ) -> int:
-    # Each verb imports what it needs: the daemon stays small.
-    from observer import daemon  # noqa: PLC0415
+    # Each verb imports what it needs: the daemon stays small. OpenSSL takes 6 MB, and
+    # hashlib has hashes of its own.
+    with unimportable("_hashlib"):
+        from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
     from observer.control import ControlError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415

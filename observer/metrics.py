@@ -17,11 +17,10 @@ from observer.labels import Labels
 from observer.model import SEMANTICS
 from observer.record import LossStage
 from observer.text import printable
-from observer.unimportable import stand_in, unimportable
+from observer.unimportable import stand_in
 
-# prometheus_client imports what servers and clients need that are not ours: OpenSSL by
-# ssl and by hashlib, which has hashes of its own, takes 6 MB.
-with stand_in("ssl"), unimportable("_hashlib"):
+# prometheus_client imports ssl for servers and clients that are not ours.
+with stand_in("ssl"):
     from prometheus_client.core import (
         CollectorRegistry,
         CounterMetricFamily,

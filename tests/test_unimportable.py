@@ -56,7 +56,10 @@ def test_no_stand_in_for_what_is_there() -> None:
 def test_the_daemon_brings_neither_openssl_nor_asyncio() -> None:
     """They are 9 MB on each host; whoever needs them later can have them."""
     code = (
-        "import sys, observer.daemon;"
+        "import sys;"
+        "from observer import cli;"
+        "assert cli.main(['run', '--listen', 'nonsense']) == cli.USAGE;"
+        "assert 'observer.daemon' in sys.modules;"
         "assert not {'asyncio', 'ssl', '_ssl', '_hashlib'} & sys.modules.keys();"
         "import asyncio, ssl;"
         "assert ssl.SSLContext and asyncio.run"
