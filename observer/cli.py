@@ -16,6 +16,10 @@ from observer.model import SEMANTICS
 from observer.text import printable
 from observer.unimportable import unimportable
 
+# OpenSSL would take 6 MB of the daemon, and hashlib has hashes of its own.
+with unimportable("_hashlib"):
+    import hashlib  # noqa: F401
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -287,10 +291,8 @@ def _record(options: argparse.Namespace) -> int:
 def _observe(
     options: argparse.Namespace, address: str | None, recording: Path | None
 ) -> int:
-    # Each verb imports what it needs: the daemon stays small. OpenSSL takes 6 MB, and
-    # hashlib has hashes of its own.
-    with unimportable("_hashlib"):
-        from observer import daemon  # noqa: PLC0415
+    # Each verb imports what it needs: the daemon stays small.
+    from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415
     from observer.control import ControlError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
