@@ -76,7 +76,7 @@ def _device(number: int, boot: int) -> PciDevice:
         f"0000:{bus:02x}:{number % 32:02x}.0",
         Device(0x8086, kind, 0x1AF4, 0x1100, 0x020000),
         None if changed else f"driver{kind % DRIVERS}",
-        "vfio-pci" if boot and number % EVERY == 2 else None,  # noqa: PLR2004 - the next
+        "vfio-pci" if boot and number % EVERY == 2 else None,
     )
 
 
