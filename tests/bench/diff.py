@@ -1,4 +1,4 @@
-"""How fast two snapshots are compared: PYTHONPATH=. .venv/bin/python tests/bench/diff.py.
+"""How fast two snapshots are compared: PYTHONPATH=. python tests/bench/diff.py.
 
 Of `pci-observer diff` the whole process is measured, from its start to its end.
 """
