@@ -74,7 +74,8 @@ def _keyed(
 
 def _driver(fields: Fields) -> PicturedDriver:
     known = fields.value("dynids") is not None
-    unknown = fields.value("built_in") is None
+    # An earlier version does not tell it.
+    unknown = fields.all.get("built_in") is None
     return PicturedDriver(
         fields.text("name"),
         fields.text_or_null("module"),

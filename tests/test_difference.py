@@ -225,12 +225,12 @@ def test_what_can_not_be_told_is_no_change() -> None:
     assert [] == told(known, pictured(device(bound="e1000"), drivers=dark))
     hidden = driver("r8169", Id(1, 2), dynids=None)
     shown = driver("r8169", Id(1, 2), dynids=(E1000_ID,))
-    assert [] == told(
-        *(
-            pictured(device(bound="e1000"), drivers=(E1000, each))
-            for each in (hidden, shown)
-        )
+    before, after = (
+        pictured(device(bound="e1000"), drivers=(E1000, each))
+        for each in (hidden, shown)
     )
+    assert [] == told(before, after)
+    assert [] == told(after, before)
 
 
 def test_drivers_that_are_unknown() -> None:

@@ -72,6 +72,15 @@ def test_later_fields_are_skipped() -> None:
     assert of(MACHINE) == from_object(file)
 
 
+def test_an_earlier_version() -> None:
+    """It did not tell which drivers are built in."""
+    file = file_of(MACHINE)
+    for each in file["drivers"]:
+        del each["built_in"]
+    known = from_object(file).drivers
+    assert {None} == {each.built_in for each in known.values()}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
