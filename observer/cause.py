@@ -36,15 +36,18 @@ def of_driver(pair: Pair) -> str:
 
 
 def _of_matches(pair: Pair, old: str | None, new: str | None) -> str:
-    if old is not None and old not in _matching(pair.new):
+    then, now = _matching(pair.old), _matching(pair.new)
+    if old is not None and old in then and old not in now:
         return _gone(pair, old)
-    if new is not None and new not in _matching(pair.old):
+    if new is not None and new in now and new not in then:
         return _come(pair, new)
     if old is not None and new is not None:
-        return _both_match(pair, old, new)
-    if old is not None:
-        return f"{quoted(old)} still matches; it was unbound, or its probe refused"
-    return f"{quoted(new or '')} matched before, too"
+        return _both_match(pair, old, new) if {old, new} <= {*now} else ""
+    if old in now:
+        return (
+            f"{quoted(old or '')} still matches; it was unbound, or its probe refused"
+        )
+    return f"{quoted(new or '')} matched before, too" if new in then else ""
 
 
 def of_override(pair: Pair) -> str:
@@ -98,35 +101,38 @@ def of_presence(device: PicturedDevice) -> str:
 
 
 def _both_match(pair: Pair, old: str, new: str) -> str:
-    first = next(name for name in pair.new.candidates if name in (old, new))
-    if not (pair.before.order_known and pair.after.order_known):
+    """Say which of two drivers that match was first then and now, if that is known."""
+    then, now = (
+        [name for name in device.candidates if name in (old, new)]
+        for device in (pair.old, pair.new)
+    )
+    known = pair.before.order_known and pair.after.order_known
+    if not known or not {*then} == {*now} == {old, new}:
         return "both match"
-    if first == new and pair.old.candidates.index(old) < pair.old.candidates.index(new):
-        return of_order(pair, (old, new), (new, old))
+    if then != now and now[0] == new:
+        return of_order(pair, then, now)
     return (
-        f"both match, {quoted(first)} was registered first: the other was bound by "
+        f"both match, {quoted(now[0])} was registered first: the other was bound by "
         "hand, or after a probe refused"
     )
 
 
 def _gone(pair: Pair, name: str) -> str:
     """Say why a driver that matched does not."""
-    driver = pair.after.drivers.get(name)
-    if driver is None:
+    if name not in pair.after.drivers:
         return f"{quoted(name)} is not registered any more"
     dynid = _dynid(pair.before.drivers.get(name), pair.old)
-    if dynid is not None and _dynid(driver, pair.new) is None:
+    if dynid is not None:
         return f"the dynid {dynid} of {quoted(name)} is gone: new_id does not persist"
     return f"{quoted(name)} does not match any more"
 
 
 def _come(pair: Pair, name: str) -> str:
     """Say why a driver matches that did not."""
-    driver = pair.before.drivers.get(name)
-    if driver is None:
+    if name not in pair.before.drivers:
         return f"{quoted(name)} is registered now and was not before"
     dynid = _dynid(pair.after.drivers.get(name), pair.new)
-    if dynid is not None and _dynid(driver, pair.old) is None:
+    if dynid is not None:
         return f"the dynid {dynid} of {quoted(name)} was not there before"
     return f"{quoted(name)} matches now and did not before"
 

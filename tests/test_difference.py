@@ -206,6 +206,27 @@ def test_a_winner_of_the_same_order() -> None:
     )
 
 
+def test_a_winner_that_may_not_match() -> None:
+    """Of one of both too much is unknown to tell its place."""
+    hidden = driver("r8125", Id(1, 2), dynids=None)
+    before = pictured(device(bound="r8169"), drivers=(R8169, hidden))
+    after = pictured(device(bound="r8125"), drivers=(hidden, R8169))
+    assert [f"{ADDRESS} r8169 -> r8125; both match"] == told(before, after)
+
+
+def test_what_was_bound_without_a_match() -> None:
+    """As after its dynid was removed; nothing tells why."""
+    drivers = (R8169, driver("pci-stub"), driver("pci-pf-stub"))
+    stub, other, none, native = (
+        pictured(device(bound=bound), drivers=drivers)
+        for bound in ("pci-stub", "pci-pf-stub", None, "r8169")
+    )
+    assert [f"{ADDRESS} pci-stub -> pci-pf-stub"] == told(stub, other)
+    assert [f"{ADDRESS} pci-stub -> no driver"] == told(stub, none)
+    assert [f"{ADDRESS} no driver -> pci-stub"] == told(none, stub)
+    assert [f"{ADDRESS} pci-stub -> r8169"] == told(stub, native)
+
+
 def test_a_candidate_more() -> None:
     """The binding is as before; it may not be the next time."""
     avs = driver("snd_soc_avs", E1000_ID, module="snd_soc_avs")
