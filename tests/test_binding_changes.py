@@ -108,10 +108,14 @@ def test_a_driver_that_is_not_registered() -> None:
     after = machines.machine(device(), drivers=drivers)
     (_, cure), _ = told(machines.machine(OVERRIDDEN), after)
     assert f"modprobe vfio_pci && {OVERRIDE} && {PROBE}" == cure
+    nothing_else = machines.machine(device(), drivers=(driver("other"),))
+    (_, cure), *_ = told(machines.machine(OVERRIDDEN), nothing_else)
+    assert f"modprobe vfio_pci && {OVERRIDE} && {PROBE}" == cure
     without = machines.machine(device(), drivers=(VFIO_PCI,))
-    (text, cure), _ = told(machines.machine(device(bound="e1000")), without)
+    (text, cure), (_, loaded) = told(machines.machine(device(bound="e1000")), without)
     assert f"{ADDRESS} e1000 -> no driver; e1000 is not registered any more" == text
     assert f"modprobe e1000 && {PROBE}" == cure
+    assert "modprobe e1000" == loaded
 
 
 def test_a_built_in_driver_that_is_not_registered() -> None:
@@ -186,7 +190,10 @@ def test_a_driver_that_became_built_in() -> None:
         *(finding.address, finding.also),
         finding.kind,
     )
-    assert f"{ADDRESS}, driver e1000 module e1000 -> built in; " in finding.text
+    assert (
+        f"driver e1000 of {ADDRESS} and 1 more: module e1000 -> built in; "
+        in finding.text
+    )
     none = machines.machine(drivers=built_in)
     assert [] == found(machines.machine(), none)
 

@@ -51,6 +51,21 @@ def test_what_lasts_begins_once_and_ends_once() -> None:
     assert look(standing, 6) == Change((), ())
 
 
+def test_what_changed_and_changes_again_is_another_one() -> None:
+    """The device was on vfio-pci before; then it is on this, then on that."""
+    standing = Standing(hold_ns=HOLD)
+    first, second = (
+        finding(name=Name.BINDING_CHANGED, kind=Kind.DRIVER_CHANGED)._replace(
+            details={"driver": None, "after": after}
+        )
+        for after in ("e1000", "e1000e")
+    )
+    look(standing, 0, first)
+    look(standing, 3, first)
+    assert look(standing, 4, second) == Change((), (first,))
+    assert look(standing, 7, second) == Change((second,), ())
+
+
 def test_the_last_sentence_stands() -> None:
     """More may become known of a finding while it lasts."""
     standing = Standing(hold_ns=HOLD)

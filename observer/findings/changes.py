@@ -13,21 +13,14 @@ from observer.findings.shape import Finding, Kind, Name
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from observer.change import Change
     from observer.findings.picture import Picture
     from observer.machine import PciDevice
-    from observer.pictured import Pictured, PicturedDevice, PicturedDriver
+    from observer.pictured import Pictured
 
 ACCEPT: Final = "pci-observer baseline --accept"
-_RESCAN: Final = "echo 1 > /sys/bus/pci/rescan"
-_REBOUND: Final = (Changed.DRIVER_CHANGED, Changed.DRIVER_LOST)
-_OVERRIDDEN: Final = (
-    Changed.OVERRIDE_CHANGED,
-    Changed.OVERRIDE_LOST,
-    Changed.OVERRIDE_SET,
-)
 
 
 def binding_changes(picture: Picture) -> Iterator[Finding]:
@@ -55,11 +48,8 @@ def _finding(
     picture: Picture, baseline: Pictured, change: Change, addresses: tuple[str, ...]
 ) -> Finding:
     release = picture.machine.release
-    about = printable(addresses[0])
-    if change.driver is not None:
-        about += f", driver {quoted(change.driver)}"
     told = f"since kernel {printable(baseline.release)} -> {printable(release)}: "
-    told += f"{about} {change}"
+    told += f"{_about(change, addresses)} {change}"
     if change.cause:
         told += f"; {change.cause}"
     details: dict[str, object] = {
@@ -78,40 +68,63 @@ def _finding(
     )
 
 
+def _about(change: Change, addresses: tuple[str, ...]) -> str:
+    first, more = printable(addresses[0]), len(addresses) - 1
+    if change.driver is None:
+        return first
+    return f"driver {quoted(change.driver)} of {first}" + (
+        f" and {more} more:" if more else ":"
+    )
+
+
 def _cure(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
     """Return the commands that bring it back; none where there are none."""
-    before, device = change.before, picture.machine.devices.get(change.address or "")
-    if change.kind is Changed.VANISHED:
-        return _again(picture, baseline, change.address_before or "")
-    if device is None:
+    cure = _CURES.get(change.kind)
+    return [] if cure is None else cure(picture, baseline, change)
+
+
+def _find_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
+    """Let a device be found again: a VF by its PF, another one on its bus."""
+    physfn = baseline.devices[change.subject].physfn
+    if physfn is None:
+        return ["echo 1 > /sys/bus/pci/rescan"]
+    pf = picture.machine.devices.get(physfn)
+    if pf is None or pf.sriov_numvfs != 0:  # to be 0 before it can be changed
         return []
-    if change.kind in _OVERRIDDEN:
-        if not isinstance(before, str):
-            return [clear_override(device)]
+    vfs = sum(each.physfn == physfn for each in baseline.devices.values())
+    return [f"echo {vfs} > {file_of(pf, 'sriov_numvfs')}"]
+
+
+def _override_again(picture: Picture, _: Pictured, change: Change) -> list[str]:
+    device, before = picture.machine.devices[change.subject], change.before
+    if isinstance(before, str):
         return [_override(device, before)]
-    if change.kind in _REBOUND and isinstance(before, str):
-        then = baseline.devices[change.address_before or ""]
-        return _rebind(picture, device, before, then, baseline.drivers.get(before))
-    return []
+    return [clear_override(device)]
 
 
-def _rebind(
-    picture: Picture,
-    device: PciDevice,
-    name: str,
-    then: PicturedDevice,
-    driver: PicturedDriver | None,
-) -> list[str]:
-    """Bind the device to the driver that it had `then`, loaded before if it must be."""
-    steps = []
-    matching = drivers_of(picture.matches(device))
-    override = device.driver_override
-    alone = matching[:1] == [name]
+def _load_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
+    """Load the modules of the candidates that are not registered any more."""
+    gone = {*(change.before or ())} - {*(change.after or ())}
+    drivers = [baseline.drivers.get(name) for name in sorted(gone)]
+    return [
+        _modprobe(each.module)
+        for each in drivers
+        if each and each.module and each.name not in picture.machine.drivers
+    ]
+
+
+def _bind_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
+    """Bind the device to the driver that it had, loaded before if it must be."""
+    device, name = picture.machine.devices[change.subject], str(change.before)
+    override, matching = device.driver_override, drivers_of(picture.matches(device))
+    steps, alone = [], matching[:1] == [name]
     if name not in picture.machine.drivers:
+        driver = baseline.drivers.get(name)
         if driver is None or driver.module is None:
             return []
-        steps.append(f"modprobe {shell(driver.module)}")
-        alone = not matching and override is None and then.driver_override is None
+        steps.append(_modprobe(driver.module))
+        then = baseline.devices[change.address_before or ""].driver_override
+        alone = not matching and override is None and then is None
     if override != name and not alone:
         steps.append(_override(device, name))
     if device.driver is not None:
@@ -123,13 +136,16 @@ def _override(device: PciDevice, name: str) -> str:
     return f"echo {shell(name)} > {file_of(device, 'driver_override')}"
 
 
-def _again(picture: Picture, baseline: Pictured, address: str) -> list[str]:
-    """Let a device be found again: a VF by its PF, another one on its bus."""
-    physfn = baseline.devices[address].physfn
-    if physfn is None:
-        return [_RESCAN]
-    pf = picture.machine.devices.get(physfn)
-    if pf is None or pf.sriov_numvfs != 0:  # to be 0 before it can be changed
-        return []
-    vfs = sum(each.physfn == physfn for each in baseline.devices.values())
-    return [f"echo {vfs} > {file_of(pf, 'sriov_numvfs')}"]
+def _modprobe(module: str) -> str:
+    return f"modprobe {shell(module)}"
+
+
+_CURES: Final[Mapping[Changed, Callable[[Picture, Pictured, Change], list[str]]]] = {
+    Changed.VANISHED: _find_again,
+    Changed.OVERRIDE_CHANGED: _override_again,
+    Changed.OVERRIDE_LOST: _override_again,
+    Changed.OVERRIDE_SET: _override_again,
+    Changed.CANDIDATES_CHANGED: _load_again,
+    Changed.DRIVER_CHANGED: _bind_again,
+    Changed.DRIVER_LOST: _bind_again,
+}
