@@ -104,8 +104,15 @@ def open_archive(path: Path, *, steps: Sequence[str] = STEPS) -> Connection:
     """
     try:
         path.open("rb").close()  # SQLite's own words tell neither
+    except FileNotFoundError as e:
+        raise StoreError(
+            f"{path} is not there; a daemon that keeps history makes it "
+            "(--state tells where)"
+        ) from e
+    except PermissionError as e:
+        raise StoreError(f"only root may read {path}") from e
     except OSError as e:
-        raise StoreError(f"{path}: {e.strerror}") from e
+        raise StoreError(f"{path} can't be read: {e.strerror}") from e
     with failing(path):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro",
@@ -158,6 +165,16 @@ def failing(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as e:
         raise _translated(e, path) from e
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Do so while rows are read, which may not be what we write."""
+    try:
+        with failing(path):
+            yield
+    except (ValueError, TypeError) as e:
+        raise CorruptError(f"{path} is damaged ({e})") from e
 
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreError:
