@@ -171,7 +171,7 @@ def _of_boot(
 def _bound(bindings: list[Binding]) -> Iterator[_Line]:
     """Tell what was bound, and where the device was gone afterwards."""
     begins = [each.since_ktime_ns for each in bindings[1:]]
-    for each, next_ns in zip(bindings, [*begins, None], strict=True):
+    for each, next_ns in zip(bindings, [*begins, None], strict=False):
         yield _Line(each.since_ktime_ns, each.since_unix_ns, _binding(each))
         until_ns, until_unix_ns = each.until_ktime_ns, each.until_unix_ns
         if until_ns is not None and until_unix_ns is not None and until_ns != next_ns:

@@ -90,6 +90,7 @@ TESTED_WITH = {
     "obstacles": "test_story",
     "pace": "test_log",
     "pages": "test_server",
+    "pointers": "test_recording",
     "record": "strategies",  # values without behaviour; all tests build them
     "remedy": "test_story",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests

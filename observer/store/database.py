@@ -211,9 +211,8 @@ _ADVICE: Final = {
 def _set_up(
     connection: Connection, path: Path, steps: Sequence[str], check_seconds: float
 ) -> None:
-    _check_version(connection, path, steps)
-    # Only where there is no table yet: lets the file become smaller again.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if _check_version(connection, path, steps) == 0:  # it can't be changed later
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(

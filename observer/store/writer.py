@@ -56,8 +56,8 @@ def now() -> Moment:
 class Store:
     """Keeps what is observed, as a sink, and what the machine was like.
 
-    `step` is the writer's; without `start` whoever calls it is. Of the rest only `close`
-    waits.
+    `step` is the writer's; without `start` whoever calls it is that. Of the rest only
+    `close` waits.
     """
 
     def __init__(
