@@ -80,16 +80,16 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
 def test_the_capabilities_of_the_unit_suffice(tmp_path: Path) -> None:
     """Of root's powers over files it has CAP_CHOWN alone, also at the second start."""
     directory = tmp_path / "state"
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     (directory / "history.sqlite").touch()
     code = (
         "import sys; from pathlib import Path; from observer import state_directory; "
         f"state_directory.prepare(Path(sys.argv[1]), {OTHER}, {OTHER})"
     )
     for _ in range(2):
+        command = [sys.executable, "-c", code, directory]
         subprocess.run(
-            ["setpriv", "--bounding-set=-all,+chown", sys.executable, "-c", code]
-            + [str(directory)],
+            ["setpriv", "--bounding-set=-all,+chown", *command],
             check=True,
             cwd=Path(__file__).parents[1],
             timeout=60,
