@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix bench lint clean
+.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -27,6 +27,7 @@ help:
 	@echo "make setup    what pci-observer needs to run, in .venv"
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
+	@echo "make soak     more of what is random, for an hour or so"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make lint     formatters, linters, types, layers"
 
@@ -42,7 +43,11 @@ test-fast: setup-lab
 
 matrix: setup-lab
 	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest \
-		tests/test_live.py tests/test_writers.py $(PYTEST)
+		tests/test_live.py tests/test_writers.py tests/test_glance.py $(PYTEST)
+
+# What takes long: more random sequences of writes on real kernels.
+soak: setup-lab $(CACHE)/.fetched
+	PCI_OBSERVER_SEQUENCES=2000 $(PYTHON) -m pytest tests/test_sequences.py $(PYTEST)
 
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING, Final
 from observer import __version__
 from observer.model import SEMANTICS
 from observer.text import printable
+from observer.unimportable import unimportable
+
+# OpenSSL would take 6 MB of the daemon, and hashlib has hashes of its own.
+with unimportable("_hashlib"):
+    import hashlib  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -28,10 +28,11 @@ from observer.record import (
     Wrote,
 )
 from observer.text import printable
-from observer.unimportable import unimportable
+from observer.unimportable import stand_in, unimportable
 
-# structlog takes rich where it is there, for tracebacks that we don't print: 4 MB.
-with unimportable("rich"):
+# structlog takes rich where it is there, for tracebacks that we don't print: 4 MB. It
+# needs asyncio in coroutines only: 3 MB.
+with unimportable("rich"), stand_in("asyncio"):
     import structlog
     from structlog.processors import ExceptionRenderer
 
@@ -46,9 +47,9 @@ if TYPE_CHECKING:
         WrappedLogger,
     )
 
+    from observer.disagreement import Disagreement
     from observer.record import Inputs, Observation
     from observer.standing import Change
-    from observer.tracking import Disagreement
 
 Logger: TypeAlias = "FilteringBoundLogger"
 

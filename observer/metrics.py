@@ -11,16 +11,6 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from prometheus_client.core import (
-    CollectorRegistry,
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
-
 from observer.durations import Durations, Histogram
 from observer.hooks import HOOKS, METHODS
 from observer.labels import Labels
@@ -28,6 +18,19 @@ from observer.model import SEMANTICS
 from observer.record import LossStage
 from observer.store import Counts
 from observer.text import printable
+from observer.unimportable import stand_in
+
+# prometheus_client imports ssl for servers and clients that are not ours.
+with stand_in("ssl"):
+    from prometheus_client.core import (
+        CollectorRegistry,
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+    from prometheus_client.exposition import choose_encoder
+    from prometheus_client.process_collector import ProcessCollector
+    from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from observer.disagreement import Disagreement, Field, of_devices, of_drivers
 from observer.event_history import EventHistory, Limits
 from observer.machine import Decision, Event, Origin, PciDevice, PciDriver
 from observer.model.hex_fields import Overflow
@@ -70,45 +70,6 @@ _LOST: Final = {
         "their driver's next match"
     ),
     LossStage.UEVENT: "uevents: the devices were read again",
-}
-
-
-class Field(StrEnum):
-    """What the picture and sysfs can disagree about."""
-
-    DEVICE = "device"  # that there is one
-    IDS = "ids"
-    BOUND = "bound"  # the device's driver
-    DRIVER_OVERRIDE = "driver_override"
-    PHYSFN = "physfn"
-    SRIOV_NUMVFS = "sriov_numvfs"
-    SRIOV_DRIVERS_AUTOPROBE = "sriov_drivers_autoprobe"
-    IOMMU_GROUP = "iommu_group"
-    BOOT_VGA = "boot_vga"
-    DRIVER = "driver"  # that it is registered
-    MODULE = "module"  # the driver's
-    DRIVERS_AUTOPROBE = "drivers_autoprobe"  # of the bus
-
-
-class Disagreement(NamedTuple):
-    """Something that changed without being seen."""
-
-    field: Field
-    subject: str  # address of the device, name of the driver, or "pci" for the bus
-    pictured: object
-    found: object
-
-
-# The fields of a PciDevice by what they are called here.
-_OF_DEVICE: Final = {
-    Field.IDS: "ids",
-    Field.BOUND: "driver",
-    Field.DRIVER_OVERRIDE: "driver_override",
-    Field.PHYSFN: "physfn",
-    Field.SRIOV_NUMVFS: "sriov_numvfs",
-    Field.SRIOV_DRIVERS_AUTOPROBE: "sriov_drivers_autoprobe",
-    Field.IOMMU_GROUP: "iommu_group",
-    Field.BOOT_VGA: "boot_vga",
 }
 
 
@@ -556,8 +517,8 @@ class Tracker:
         in `stale` is no disagreement.
         """
         found = [
-            *self._differing_devices(devices),
-            *self._differing_drivers(drivers),
+            *of_devices(self._devices, devices, stale=self.stale),
+            *of_drivers(self._drivers, drivers),
         ]
         if drivers_autoprobe not in (None, self._drivers_autoprobe):
             found.append(
@@ -587,41 +548,6 @@ class Tracker:
         if known.module != module:
             self._drivers[name] = known._replace(module=module)
             self.version += 1
-
-    def _differing_devices(
-        self, devices: Mapping[str, PciDevice]
-    ) -> list[Disagreement]:
-        found = []
-        for address in sorted((self._devices.keys() | devices.keys()) - self.stale):
-            pictured, shown = self._devices.get(address), devices.get(address)
-            if pictured is None or shown is None:
-                found.append(
-                    Disagreement(
-                        Field.DEVICE, address, pictured is not None, shown is not None
-                    )
-                )
-                continue
-            for field, attribute in _OF_DEVICE.items():
-                before, now = getattr(pictured, attribute), getattr(shown, attribute)
-                if before != now:
-                    found.append(Disagreement(field, address, before, now))
-        return found
-
-    def _differing_drivers(
-        self, drivers: Mapping[str, str | None]
-    ) -> list[Disagreement]:
-        found = []
-        for name in sorted(self._drivers.keys() ^ drivers.keys()):
-            pictured = name in self._drivers
-            found.append(Disagreement(Field.DRIVER, name, pictured, not pictured))
-        for name in sorted(self._drivers.keys() & drivers.keys()):
-            known = self._drivers[name]
-            # Of a driver that came later only sysfs tells the module.
-            if known.registered_ns is None and known.module != drivers[name]:
-                found.append(
-                    Disagreement(Field.MODULE, name, known.module, drivers[name])
-                )
-        return found
 
 
 def _same_registration(known: PciDriver, driver: Driver) -> bool:

@@ -1,9 +1,10 @@
-"""Keep a library from importing another one that it merely could use."""
+"""Keep a library from importing what it merely could use: memory of the daemon."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,3 +23,22 @@ def unimportable(name: str) -> Iterator[None]:
             del sys.modules[name]
         else:
             sys.modules[name] = before
+
+
+@contextmanager
+def stand_in(name: str) -> Iterator[None]:
+    """Let imports of this module get an empty stand-in, unless it is there already.
+
+    For a library that insists on a module which it needs in functions only that are
+    never called. Annotations may name what the module has; afterwards it can be had.
+    """
+    if name in sys.modules:
+        yield
+        return
+    module = ModuleType(name)
+    module.__getattr__ = lambda _: object  # type: ignore[method-assign]
+    sys.modules[name] = module
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from observer.audit import Audit
+    from observer.disagreement import Disagreement
     from observer.findings import Clock, Finding
     from observer.looking import Look, Looker
     from observer.machine import Machine
     from observer.series import Gauge
     from observer.standing import Change
-    from observer.tracking import Disagreement, Tracker
+    from observer.tracking import Tracker
 
 RECONCILE_NS: Final = 60_000_000_000
 RETRY_NS: Final = 1_000_000_000  # when too much happened during a look

@@ -13,6 +13,7 @@ from exported import PREFIX, families
 
 from observer import __version__
 from observer.cli import main
+from observer.disagreement import Field
 from observer.findings import Name
 from observer.hooks import HOOKS, METHODS
 from observer.model import SEMANTICS
@@ -25,7 +26,6 @@ from observer.record import (
     Source,
     StoreFile,
 )
-from observer.tracking import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

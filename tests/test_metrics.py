@@ -12,6 +12,7 @@ import pytest
 from test_standing import finding
 
 from observer.books import Books
+from observer.disagreement import Field
 from observer.durations import BOUNDS, Durations
 from observer.findings import Kind as Case
 from observer.findings import Name
@@ -40,7 +41,6 @@ from observer.ring import Counters
 from observer.series import gauges
 from observer.store import Counts
 from observer.text import printable
-from observer.tracking import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,6 +29,7 @@ from observations import (
     write,
 )
 
+from observer.disagreement import Disagreement, Field
 from observer.event_history import EventHistory, Limits
 from observer.machine import Decision, Origin
 from observer.record import (
@@ -46,7 +47,7 @@ from observer.record import (
     Unregister,
 )
 from observer.timeline import DEPTH, Timeline
-from observer.tracking import DEVICE_EVENTS, Disagreement, Field
+from observer.tracking import DEVICE_EVENTS
 
 if TYPE_CHECKING:
     from observer.machine import PciDevice

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from observer.unimportable import unimportable
+from observer.unimportable import stand_in, unimportable
 
 
 def test_meanwhile() -> None:
@@ -33,5 +33,35 @@ def test_the_log_brings_no_rich() -> None:
         "assert not [name for name in sys.modules if name.startswith('rich')];"
         "import observer.status;"
         "assert 'rich.live' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_stand_in() -> None:
+    """It has every name, and is gone afterwards."""
+    sys.modules.pop("colorsys", None)
+    with stand_in("colorsys"):
+        assert importlib.import_module("colorsys").anything is object
+    assert importlib.import_module("colorsys").rgb_to_hsv
+
+
+def test_no_stand_in_for_what_is_there() -> None:
+    """A module that was imported before stays itself."""
+    before = importlib.import_module("colorsys")
+    with stand_in("colorsys"):
+        assert importlib.import_module("colorsys") is before
+    assert importlib.import_module("colorsys") is before
+
+
+def test_the_daemon_brings_neither_openssl_nor_asyncio() -> None:
+    """They are 9 MB on each host; whoever needs them later can have them."""
+    code = (
+        "import sys;"
+        "from observer import cli;"
+        "assert cli.main(['run', '--listen', 'nonsense']) == cli.USAGE;"
+        "assert 'observer.daemon' in sys.modules;"
+        "assert not {'asyncio', 'ssl', '_ssl', '_hashlib'} & sys.modules.keys();"
+        "import asyncio, ssl;"
+        "assert ssl.SSLContext and asyncio.run"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

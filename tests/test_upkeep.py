@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import machines
 import pytest
 
+from observer.disagreement import Field
 from observer.looking import Look, Looker
 from observer.record import (
     Action,
@@ -17,15 +18,15 @@ from observer.record import (
     Uevent,
     Wrote,
 )
-from observer.tracking import Field, Tracker
+from observer.tracking import Tracker
 from observer.upkeep import RECONCILE_NS, RETRY_NS, Upkeep
 
 if TYPE_CHECKING:
     from observer.audit import Audit
+    from observer.disagreement import Disagreement
     from observer.findings import Finding
     from observer.machine import PciDevice
     from observer.standing import Change
-    from observer.tracking import Disagreement
 
 DEVICE = machines.device(bound="e1000")
 NEW = "0000:00:03.0"

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Build matchload, the generator of pci_match_device() calls, and print its path."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def build_matchload(output: Path = DEFAULT_OUTPUT) -> Path:
     if output.is_file() and output.stat().st_mtime >= SOURCE.stat().st_mtime:
         return output
     output.parent.mkdir(parents=True, exist_ok=True)
-    fresh = output.with_suffix(".new")
+    fresh = output.with_suffix(f".{os.getpid()}")  # another may build it as well
     flags = ["-O2", "-static", "-Wall", "-Wextra", "-Werror"]
     command = ["gcc", *flags, "-o", str(fresh), str(SOURCE)]
     try:
