@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(verbs)
     _add_audit(verbs)
     _add_explain(verbs)
+    _add_history(verbs)
     _add_diff(verbs)
     _add_baseline(verbs)
     _add_doctor(verbs)
@@ -249,6 +250,19 @@ def _add_explain(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     _add_semantics_option(parser)
     _add_socket(parser, "where the daemon answers")
+
+
+def _add_history(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Tell what was bound under which kernel, since when and by whom."
+    parser = _verb(verbs, "history", _history, text)
+    parser.add_argument(
+        "address",
+        nargs="?",
+        metavar="ADDRESS",
+        help="this device alone, with what happened to it; as 00:02.0",
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser, "where the daemon keeps it")
 
 
 def _add_diff(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -469,6 +483,23 @@ def _explain(options: argparse.Namespace) -> int:
     return GOOD
 
 
+def _history(options: argparse.Namespace) -> int:
+    from observer import history, store, story  # noqa: PLC0415
+
+    try:
+        address = options.address and story.normalised(options.address)
+        with store.Archive(_state(options) / store.FILE) as archive:
+            read = history.read(archive, address)
+    except (store.StoreError, story.StoryError) as e:
+        return _fail(e, USAGE)
+    if options.json:
+        print(json.dumps(history.as_object(read), indent=2))
+    else:
+        for line in history.as_text(read, _clock):
+            print(line)
+    return GOOD
+
+
 def _diff(options: argparse.Namespace) -> int:
     from observer import comparison, pictures  # noqa: PLC0415
     from observer.store import FILE  # noqa: PLC0415
@@ -529,7 +560,10 @@ def _machine(options: argparse.Namespace) -> Machine:
 
 def _clock(unix_ns: int) -> str:
     """Spell a time as this machine has it; with the date where it is not today's."""
-    moment = datetime.fromtimestamp(unix_ns / 1e9, UTC).astimezone()
+    try:
+        moment = datetime.fromtimestamp(unix_ns / 1e9, UTC).astimezone()
+    except (ValueError, OverflowError):  # a clock that was set to no year of ours
+        return f"@{unix_ns // 10**9}"
     today = moment.date() == datetime.now(UTC).astimezone().date()
     return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 

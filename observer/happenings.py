@@ -38,9 +38,14 @@ def happenings(machine: Machine, address: str, driver: str | None) -> Happenings
     events: tuple[Event, ...] = machine.device_events.get(address, ())
     if driver is not None:
         events += machine.driver_events.get(driver, ())
-    told = [_told(event) for event in _telling(sorted(events, key=began_ns))]
+    told = told_of(events)
     shown = told[-LIMIT:]
     return Happenings(tuple(shown), len(told) - len(shown))
+
+
+def told_of(events: Iterable[Event]) -> list[Happened]:
+    """Tell events, oldest first, without those that follow from another one."""
+    return [_told(event) for event in _telling(sorted(events, key=began_ns))]
 
 
 def began_ns(event: Event) -> int:

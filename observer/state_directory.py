@@ -30,16 +30,22 @@ def prepare(path: Path, uid: int, gid: int) -> None:
     """
     try:
         path.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _give(descriptor, uid, gid)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            # Without CAP_DAC_OVERRIDE root may not enter what it gave away before.
+            if _owner(path.stat()) == (uid, gid):
+                return
+            raise
+        try:
+            _give(descriptor, (uid, gid))
         finally:
             os.close(descriptor)
     except OSError as e:
         raise StateDirectoryError(f"{path}: {e.strerror}") from e
 
 
-def _give(directory: int, uid: int, gid: int) -> None:
+def _give(directory: int, owner: tuple[int, int]) -> None:
     """Change owners: of the directory last, for root may not enter it then.
 
     A file with more names than one may be somebody else's, as may one that a symbolic
@@ -47,15 +53,12 @@ def _give(directory: int, uid: int, gid: int) -> None:
     """
     for name in os.listdir(directory):
         status = os.lstat(name, dir_fd=directory)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            _chown(name, status, (uid, gid), directory)
-    status = os.fstat(directory)
-    if (status.st_uid, status.st_gid) != (uid, gid):
-        os.fchown(directory, uid, gid)
+        ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        if ours and _owner(status) != owner:
+            os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    if _owner(os.fstat(directory)) != owner:
+        os.fchown(directory, *owner)
 
 
-def _chown(
-    name: str, status: os.stat_result, owner: tuple[int, int], directory: int
-) -> None:
-    if (status.st_uid, status.st_gid) != owner:
-        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+def _owner(status: os.stat_result) -> tuple[int, int]:
+    return status.st_uid, status.st_gid

@@ -94,6 +94,7 @@ TESTED_WITH = {
     "pace": "test_log",
     "pages": "test_server",
     "pictured": "pictures",  # values without behaviour
+    "pointers": "test_recording",
     "record": "strategies",  # values without behaviour; all tests build them
     "remedy": "test_story",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 import machines
 import pytest
+import stores
 from encode import encode_driver, encode_match
 from kept import RULES, keep
 from scripted_hooks import Hooks
@@ -28,6 +29,7 @@ from observer.attachment import AttachError, Attachment
 from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
+from observer.kernel import boot_id
 from observer.looking import Look, Looker
 from observer.record import (
     Action,
@@ -46,7 +48,7 @@ from observer.registered import Inventory
 from observer.regression import Regression
 from observer.server import ListenError
 from observer.status_page import Status
-from observer.store import FILE, Running, Store
+from observer.store import FILE, Archive, Running, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +84,9 @@ class Unprivileged(Ending):
         return super().wait(timeout_seconds)
 
 hooks = Unprivileged([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
-options = daemon.Options(address="127.0.0.1:0", recording=Path(sys.argv[1]))
+options = daemon.Options(
+    address="127.0.0.1:0", recording=Path(sys.argv[1]), state=Path(sys.argv[2])
+)
 daemon.run(options, attach_hooks=lambda arguments: hooks)
 """
 
@@ -502,12 +506,12 @@ def test_loader_is_told(options: Options, expected: str) -> None:
     assert [tuple(expected.split())] == told
 
 
-def test_whole_run(tmp_path: Path) -> None:
-    """From start to SIGTERM: the ring is read as nobody, what was seen is kept."""
-    tmp_path.chmod(0o755)
+def ran(child: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a whole daemon as a process of its own, with its files in a directory."""
+    stores.let_in(directory)
     here = str(Path(__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, tmp_path / "r"],
+        [sys.executable, "-c", child, directory / "r", directory / "state"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
         check=False,
         capture_output=True,
@@ -515,9 +519,50 @@ def test_whole_run(tmp_path: Path) -> None:
         timeout=60,
     )
     assert 0 == done.returncode, done.stderr
+    return done
+
+
+def test_whole_run(tmp_path: Path) -> None:
+    """From start to SIGTERM: the ring is read as nobody, what was seen is kept."""
+    done = ran(CHILD, tmp_path)
     uids = {json.loads(line)[0] for line in done.stdout.splitlines()}
     capabilities = {json.loads(line)[1] for line in done.stdout.splitlines()}
     assert 0 not in uids
     assert {"0" * 16} == capabilities
     with Recording(tmp_path / "r") as recording:
         assert [DRIVER, MATCH] == list(recording)
+    with Archive(tmp_path / "state" / FILE) as archive:
+        assert [MATCH] == [past.seen.match for past in archive.decisions()]
+        (boot,) = archive.boots()
+    assert (boot_id(), os.uname().release, "D") == (
+        boot.boot_id,
+        boot.release,
+        boot.layout,
+    )
+    assert uids == {path.stat().st_uid for path in (tmp_path / "state").iterdir()}
+
+
+def test_without_a_directory_for_history(tmp_path: Path) -> None:
+    """It is told in one line, and the rest is done."""
+    child = CHILD.replace("sys.argv[2]", "sys.argv[2], 'no', 'parent'")
+    done = ran(child, tmp_path)
+    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert ["history is not kept"] == [each for each in told if "history" in each]
+    assert "stopped" == told[-1]
+
+
+def test_what_happens_is_kept(tmp_path: Path) -> None:
+    """Decisions as they come; the machine with the first audit."""
+    hooks = Ending([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
+    store = stores.store(tmp_path)
+    daemon = daemon_of(
+        hooks,
+        log.configure(io.StringIO()),
+        machines.device(bound="e1000"),
+        store=store,
+    )
+    daemon.run()
+    store.close()
+    with Archive(tmp_path / FILE) as archive:
+        assert [MATCH] == [past.seen.match for past in archive.decisions()]
+        assert ["e1000"] == [row.bound.driver for row in archive.bindings()]

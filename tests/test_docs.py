@@ -52,6 +52,8 @@ VALUES: dict[tuple[str, str], Iterable[str]] = {
     ("sysfs_writes_total", "file"): StoreFile,
     ("sysfs_writes_total", "judgement"): Judgement,
     ("picture_disagreements_total", "field"): Field,
+    ("store_rows_total", "stage"): ("offered", "written"),
+    ("store_rows_dropped_total", "stage"): ("queue", "disk"),
     ("hooked_calls_total", "call"): ("match", "probe", "write"),
     ("hooked_calls_total", "at"): ("entry", "return", "return_without_entry"),
 }
@@ -107,6 +109,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "explain",
         "diff",
         "baseline",
+        "history",
     )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {

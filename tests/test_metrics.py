@@ -40,6 +40,7 @@ from observer.record import (
 from observer.record import Path as ProbePath
 from observer.ring import Counters
 from observer.series import gauges
+from observer.store import Counts
 from observer.text import printable
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ BUSY = State(
         )
     ),
     disagreements=dict.fromkeys(Field, 0) | {Field.BOUND: 3},
+    store=Counts(9, 4, 3, 1, up=True, degraded=True, size_bytes=8192),
 )
 
 

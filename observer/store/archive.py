@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, TypeV
 from observer.record import Device
 from observer.store.database import (
     CorruptError,
-    failing,
     open_archive,
     open_store,
+    reading,
     transaction,
 )
 from observer.store.rows import (
@@ -28,7 +28,7 @@ from observer.store.rows import (
 from observer.store.shape import Binding, Boot, Bound, Kept, KeptFinding, Who
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 CountedTable = Literal["decisions", "probes", "writes", "findings"]
 
 _Seen = TypeVar("_Seen")
+_Value = TypeVar("_Value")
 
 
 class Past(NamedTuple, Generic[_Seen]):
@@ -59,20 +60,15 @@ class Archive:
 
     def boots(self) -> list[Boot]:
         """Return the boots in the order in which they were observed."""
-        rows = self._rows("SELECT * FROM boots ORDER BY boot")
-        return [
-            Boot._make((*row[:1], *map(text_of, row[1:8]), *row[8:])) for row in rows
-        ]
+        return [*self._read(_boot, "SELECT * FROM boots ORDER BY boot")]
 
     def picture(self, boot: Boot) -> Kept | None:
         """Return the last good picture of a boot."""
-        return _kept(
-            self._rows(
-                "SELECT boot_id, release, unix_ns, document "
-                "FROM pictures JOIN boots USING (boot) WHERE boot = ?",
-                boot.seq,
-            )
+        query = (
+            "SELECT boot_id, release, unix_ns, document "
+            "FROM pictures JOIN boots USING (boot) WHERE boot = ?"
         )
+        return next(self._read(_kept, query, boot.seq), None)
 
     def baseline(self) -> Kept | None:
         """Return the picture that later boots are compared with."""
@@ -80,80 +76,71 @@ class Archive:
 
     def bindings(self, address: str | None = None) -> list[Binding]:
         """Return what was bound, of one device or of all, oldest first."""
-        where, values = _about(address)
-        return [
-            _binding(row)
-            for row in self._rows(
-                f"SELECT * FROM bindings {where} "  # noqa: S608 - a constant
-                "ORDER BY boot, since_ktime_ns, id",
-                *values,
-            )
-        ]
+        query, values = _about("bindings", address, "boot, since_ktime_ns, id")
+        return [*self._read(_binding, query, *values)]
 
     def findings(self, address: str | None = None) -> list[KeptFinding]:
         """Return the findings that concern one device, or all, oldest first."""
-        found = map(
-            _finding,
-            self._rows("SELECT * FROM findings ORDER BY boot, begin_ktime_ns, id"),
-        )
+        query = "SELECT * FROM findings ORDER BY boot, begin_ktime_ns, id"
         return [
             each
-            for each in found
+            for each in self._read(_finding, query)
             if address is None or address in (each.address, *each.also)
         ]
 
     def probes(self, address: str | None = None) -> Iterator[Past[Probed]]:
         """Yield the probes of one device, or all, in the order they were seen."""
-        where, values = _about(address)
-        for _, boot, unix_ns, *row in self._rows(
-            f"SELECT * FROM probes {where} ORDER BY id",  # noqa: S608 - a constant
-            *values,
-        ):
-            yield Past(boot, unix_ns, probe_of(row))
+        query, values = _about("probes", address, "id")
+        return self._read(
+            lambda row: Past(row[1], row[2], probe_of(row[3:])), query, *values
+        )
 
     def writes(self) -> Iterator[Past[Wrote]]:
         """Yield the writes in the order they were seen."""
-        for _, boot, unix_ns, *row in self._rows("SELECT * FROM writes ORDER BY id"):
-            yield Past(boot, unix_ns, write_of(row))
+        query, _ = _about("writes", None, "id")
+        return self._read(lambda row: Past(row[1], row[2], write_of(row[3:])), query)
 
     def decisions(self, address: str | None = None) -> Iterator[Past[Judged]]:
         """Yield the decisions about one device, or all, in the order they were seen."""
-        where, values = _about(address)
         drivers: dict[int, Driver] = {}
-        for _, boot, unix_ns, *row in self._rows(
-            f"SELECT * FROM decisions {where} ORDER BY id",  # noqa: S608 - a constant
-            *values,
-        ):
-            number = row[DRIVER_CELL]
+
+        def decision(row: Sequence[Any]) -> Past[Judged]:
+            number = row[3 + DRIVER_CELL]
             if number not in drivers:
                 drivers[number] = self._driver(number)
-            yield Past(boot, unix_ns, decision_of(row, drivers[number]))
+            return Past(row[1], row[2], decision_of(row[3:], drivers[number]))
+
+        query, values = _about("decisions", address, "id")
+        return self._read(decision, query, *values)
 
     def counts(self, table: CountedTable) -> dict[int, int]:
         """Return how many rows of a table each boot has, by Boot.seq."""
-        return dict(
-            self._rows(f"SELECT boot, count(*) FROM {table} GROUP BY boot")  # noqa: S608 - a constant
-        )
+        query = f"SELECT boot, count(*) FROM {table} GROUP BY boot"  # noqa: S608
+        return dict(self._read(lambda row: (row[0], row[1]), query))
 
     def whole(self) -> bool:
         """Tell whether nothing in the file is damaged, however long that takes."""
-        return [*self._rows("PRAGMA quick_check")] == [("ok",)]
+        return [*self._read(tuple, "PRAGMA quick_check")] == [("ok",)]
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
     def _driver(self, number: int) -> Driver:
-        rows = self._rows(
+        query = (
             "SELECT number, name, table_state, has_probe, id_table FROM drivers "
-            "WHERE id = ?",
-            number,
+            "WHERE id = ?"
         )
-        return next(map(driver_of, rows))
+        for driver in self._read(driver_of, query, number):
+            return driver
+        raise CorruptError(f"{self._path}: a decision is of no driver")
 
-    def _rows(self, query: str, *values: int | str | bytes | None) -> Iterator[Any]:
-        with failing(self._path):
-            yield from self._connection.execute(query, values)
+    def _read(
+        self, read: Callable[[Sequence[Any]], _Value], query: str, *values: Cell
+    ) -> Iterator[_Value]:
+        with reading(self._path):
+            for row in self._connection.execute(query, values):
+                yield read(row)
 
     def __enter__(self) -> Self:
         return self
@@ -169,12 +156,10 @@ class Archive:
 
 def read_baseline(connection: Connection, path: Path) -> Kept | None:
     """Return the picture that later boots are compared with. Raises StoreError."""
-    with failing(path):
-        return _kept(
-            connection.execute(
-                "SELECT boot_id, release, unix_ns, document FROM baseline"
-            )
-        )
+    query = "SELECT boot_id, release, unix_ns, document FROM baseline"
+    with reading(path):
+        row = connection.execute(query).fetchone()
+        return None if row is None else _kept(row)
 
 
 def accept(path: Path, kept: Kept) -> None:
@@ -198,19 +183,24 @@ def accept(path: Path, kept: Kept) -> None:
         )
 
 
-def _about(address: str | None) -> tuple[str, tuple[Cell, ...]]:
+def _about(table: str, address: str | None, order: str) -> tuple[str, tuple[Cell, ...]]:
+    """Return a query for what concerns one device or all, and its values."""
+    query = f"SELECT * FROM {table}"  # noqa: S608 - names of ours
     if address is None:
-        return "", ()
-    return "WHERE address = ?", (cell(address),)
+        return f"{query} ORDER BY {order}", ()
+    return f"{query} WHERE address = ? ORDER BY {order}", (cell(address),)
 
 
-def _kept(rows: Iterable[Sequence[Any]]) -> Kept | None:
-    for boot_id, release, unix_ns, document in rows:
-        value = unpacked(document)
-        if not isinstance(value, dict):
-            raise CorruptError("a picture is no JSON object")
-        return Kept(text_of(boot_id), text_of(release), unix_ns, value)
-    return None
+def _boot(row: Sequence[Any]) -> Boot:
+    return Boot._make((row[0], *map(text_of, row[1:8]), *row[8:]))
+
+
+def _kept(row: Sequence[Any]) -> Kept:
+    boot_id, release, unix_ns, document = row
+    value = unpacked(document)
+    if not isinstance(value, dict):
+        raise TypeError("a picture that is no JSON object")
+    return Kept(text_of(boot_id), text_of(release), unix_ns, value)
 
 
 def _binding(row: Sequence[Any]) -> Binding:

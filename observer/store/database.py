@@ -104,8 +104,15 @@ def open_archive(path: Path, *, steps: Sequence[str] = STEPS) -> Connection:
     """
     try:
         path.open("rb").close()  # SQLite's own words tell neither
+    except FileNotFoundError as e:
+        raise StoreError(
+            f"{path} is not there; a daemon that keeps history makes it "
+            "(--state tells where)"
+        ) from e
+    except PermissionError as e:
+        raise StoreError(f"only root may read {path}") from e
     except OSError as e:
-        raise StoreError(f"{path}: {e.strerror}") from e
+        raise StoreError(f"{path} can't be read: {e.strerror}") from e
     with failing(path):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro",
@@ -160,6 +167,16 @@ def failing(path: Path) -> Iterator[None]:
         raise _translated(e, path) from e
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Do so while rows are read, which may not be what we write."""
+    try:
+        with failing(path):
+            yield
+    except (ValueError, TypeError) as e:
+        raise CorruptError(f"{path} is damaged ({e})") from e
+
+
 def _translated(error: sqlite3.Error, path: Path) -> StoreError:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in _DAMAGED:
@@ -194,9 +211,8 @@ _ADVICE: Final = {
 def _set_up(
     connection: Connection, path: Path, steps: Sequence[str], check_seconds: float
 ) -> None:
-    _check_version(connection, path, steps)
-    # Only where there is no table yet: lets the file become smaller again.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if _check_version(connection, path, steps) == 0:  # it can't be changed later
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(

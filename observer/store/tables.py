@@ -147,42 +147,19 @@ def _unix(ktime_ns: int, offset_ns: int) -> int:
     return signed((ktime_ns + offset_ns) % (1 << 64))
 
 
-def enter_bindings(connection: Connection, boot: int, machine: Machine) -> None:
-    """Bring the open rows of the boot in line with the machine."""
-    now = Moment(machine.now_ns, machine.realtime_offset_ns)
-    there = _open_bindings(connection, boot)
-    for address, device in machine.devices.items():
-        number, before = there.pop(address, (None, None))
-        if before == _bound(device):
-            continue
-        change = _change(machine, device, before)
-        if number is not None:
-            _end_binding(connection, number, change.at)
-        _begin_binding(connection, boot, device, change)
-    for number, _ in there.values():
-        _end_binding(connection, number, now)
+class _Open(NamedTuple):
+    """A row of a device as it is now, as far as the file knows."""
 
+    id: int
+    since_ns: int
+    ids: tuple[int, ...]
+    driver: str | None
+    driver_override: str | None
 
-_Bound = tuple[tuple[int, ...], str | None, str | None]  # ids, driver, driver_override
-
-
-def _open_bindings(connection: Connection, boot: int) -> dict[str, tuple[int, _Bound]]:
-    return {
-        text_of(address): (
-            number,
-            (tuple(rest[:5]), text_or_null(rest[5]), text_or_null(rest[6])),
-        )
-        for number, address, *rest in connection.execute(
-            "SELECT id, address, vendor, device, subvendor, subdevice, class, driver, "
-            "driver_override FROM bindings "
-            "WHERE boot = ? AND until_ktime_ns IS NULL",
-            (boot,),
-        )
-    }
-
-
-def _bound(device: PciDevice) -> _Bound:
-    return tuple(device.ids), device.driver, device.driver_override
+    def is_of(self, device: PciDevice) -> bool:
+        """Tell whether nothing changed since."""
+        now = (tuple(device.ids), device.driver, device.driver_override)
+        return now == (self.ids, self.driver, self.driver_override)
 
 
 class _Change(NamedTuple):
@@ -190,30 +167,58 @@ class _Change(NamedTuple):
 
     at: Moment
     seen: bool
-    who: tuple[Cell, ...]  # comm, tgid, uid
+    actor: Actor | None
 
 
-def _change(machine: Machine, device: PciDevice, before: _Bound | None) -> _Change:
+def enter_bindings(connection: Connection, boot: int, machine: Machine) -> None:
+    """Bring the open rows of the boot in line with the machine."""
+    rows = _open_bindings(connection, boot)
+    for address, device in machine.devices.items():
+        before = rows.pop(address, None)
+        if before is not None and before.is_of(device):
+            continue
+        change = _change(machine, device, before)
+        if before is not None:
+            _end_binding(connection, before, change.at)
+        _begin_binding(connection, boot, device, change)
+    now = Moment(machine.now_ns, machine.realtime_offset_ns)
+    for gone in rows.values():
+        _end_binding(connection, gone, now)
+
+
+def _open_bindings(connection: Connection, boot: int) -> dict[str, _Open]:
+    query = (
+        "SELECT address, id, since_ktime_ns, vendor, device, subvendor, subdevice, "
+        "class, driver, driver_override FROM bindings "
+        "WHERE boot = ? AND until_ktime_ns IS NULL"
+    )
+    return {
+        text_of(address): _Open(
+            number, since_ns, tuple(ids), text_or_null(driver), text_or_null(override)
+        )
+        for address, number, since_ns, *ids, driver, override in connection.execute(
+            query, (boot,)
+        )
+    }
+
+
+def _change(machine: Machine, device: PciDevice, before: _Open | None) -> _Change:
     """Tell it from the device's events, as far as they were seen.
 
-    An event from before the row that it would end explains another change.
+    One from before the row that it would end explains another change.
     """
     past = past_of(machine.device_events.get(device.address, ()))
     at_ns, actor = _cause(past, device, before)
-    if at_ns is None:
-        now = Moment(machine.now_ns, machine.realtime_offset_ns)
-        return _Change(now, False, (None, None, None))
-    at = Moment(at_ns, machine.realtime_offset_ns)
-    if actor is None:
-        return _Change(at, True, (None, None, None))
-    return _Change(at, True, (cell(actor.task.comm), actor.task.tgid, actor.uid))
+    offset_ns = machine.realtime_offset_ns
+    if at_ns is None or (before is not None and at_ns < before.since_ns):
+        return _Change(Moment(machine.now_ns, offset_ns), False, None)
+    return _Change(Moment(at_ns, offset_ns), True, actor)
 
 
-_Cause = tuple[int | None, Actor | None]
-
-
-def _cause(past: Past, device: PciDevice, before: _Bound | None) -> _Cause:
-    if before is not None and before[1] == device.driver:
+def _cause(
+    past: Past, device: PciDevice, before: _Open | None
+) -> tuple[int | None, Actor | None]:
+    if before is not None and before.driver == device.driver:
         write = past.override
         if write is None:
             return None, None
@@ -234,16 +239,22 @@ def _begin_binding(
             *(None, boot, cell(device.address), *device.ids),
             *(cell(device.driver), cell(device.driver_override)),
             *(change.at.ktime_ns, change.at.unix_ns, None, None),
-            *(int(change.seen), *change.who),
+            *(int(change.seen), *_who(change.actor)),
         ),
     )
 
 
-def _end_binding(connection: Connection, number: int, at: Moment) -> None:
+def _who(actor: Actor | None) -> tuple[Cell, ...]:
+    """Return comm, tgid and uid."""
+    if actor is None:
+        return None, None, None
+    return cell(actor.task.comm), actor.task.tgid, actor.uid
+
+
+def _end_binding(connection: Connection, row: _Open, at: Moment) -> None:
     connection.execute(
-        "UPDATE bindings SET until_ktime_ns = max(?, since_ktime_ns), "
-        "until_unix_ns = ? WHERE id = ?",
-        (at.ktime_ns, at.unix_ns, number),
+        "UPDATE bindings SET until_ktime_ns = ?, until_unix_ns = ? WHERE id = ?",
+        (at.ktime_ns, at.unix_ns, row.id),
     )
 
 

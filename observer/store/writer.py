@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 QUEUE: Final = 8192  # observations that wait
 BATCH: Final = 2000  # of them are written at once, before the second is over
-COMMIT_SECONDS: Final = 1.0  # what a crash can cost
+COMMIT_SECONDS: Final = 1.0
 RETRY_NS: Final = 5_000_000_000  # after the file could not be opened or written
 CLOSE_SECONDS: Final = 10.0  # for the rest; a disk may hang
 SET_ASIDE: Final = 3  # files of one run; then something else is to blame
@@ -56,7 +56,7 @@ def now() -> Moment:
 class Store:
     """Keeps what is observed, as a sink, and what the machine was like.
 
-    `step` is the writer's. The caller's thread may call the rest, of which only
+    `step` is the writer's; without `start` whoever calls it is that. Of the rest only
     `close` waits.
     """
 
@@ -67,12 +67,17 @@ class Store:
         limits: Limits = Limits(),  # noqa: B008 - immutable
         *,
         clock: Callable[[], Moment] = now,
+        commit_seconds: float = COMMIT_SECONDS,
     ) -> None:
-        """Keep it at `path`, whose directory is there; nothing runs before `start`."""
+        """Keep it at `path`, whose directory is there; nothing runs before `start`.
+
+        A crash can cost what was offered in the last `commit_seconds`.
+        """
         self._path = path
         self._running = running
         self._limits = limits
         self._clock = clock
+        self._commit_seconds = commit_seconds
         self._queue: deque[Observation] = deque()
         self._batch: list[Observation] = []  # out of the queue and not written yet
         self._wanted = Wanted()
@@ -166,7 +171,10 @@ class Store:
         """Write the rest, if the disk lets it, and close the file."""
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
+        if self._thread.ident is None:
+            self._run()
+        else:
+            self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while not self._off:
@@ -176,7 +184,7 @@ class Store:
             if closing and not more:
                 break
             if not (closing or (more and len(self._queue) >= BATCH)):
-                self._wake.wait(COMMIT_SECONDS)
+                self._wake.wait(self._commit_seconds)
                 self._wake.clear()
         self._end()
 
