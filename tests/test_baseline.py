@@ -67,7 +67,7 @@ def test_none_yet(tmp_path: Path) -> None:
 
 def test_no_state(tmp_path: Path) -> None:
     """There is nothing to accept it for either."""
-    with pytest.raises(PictureError, match="No such file"):
+    with pytest.raises(PictureError, match="is not there; a daemon that keeps"):
         show(tmp_path / "none", UNBOUND)
-    with pytest.raises(PictureError, match="No such file"):
+    with pytest.raises(PictureError, match="is not there; a daemon that keeps"):
         accept(tmp_path / "none", UNBOUND)

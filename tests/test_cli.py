@@ -343,7 +343,7 @@ def test_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert GOOD == main(["baseline", "--json", *where])
     assert 0 == json.loads(capsys.readouterr().out)["differences"]
     absent = str(tmp_path / "none")
-    assert "No such file" in failed(capsys, "baseline", "--state", absent)
+    assert "is not there" in failed(capsys, "baseline", "--state", absent)
 
 
 def test_bad_address(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from observer import log
 from observer.audit import as_object, audit
 from observer.keeping import SETTLED_NS, Keeping
 from observer.lasting import LASTING_NS
+from observer.regression import Regression
 from observer.store import FILE, Archive, Counts
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def audited(ktime_ns: int = START_NS) -> Audit:
 def keeping(store: Store | None) -> tuple[Keeping, io.StringIO]:
     """Return it, and where its log goes."""
     stream = io.StringIO()
-    return Keeping(store, log.configure(stream)), stream
+    regression = Regression(machines.machine().release, START_NS)
+    return Keeping(store, log.configure(stream), regression), stream
 
 
 def test_bindings_at_once(tmp_path: Path) -> None:
