@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from observer import __version__
 from observer.model import SEMANTICS
@@ -21,10 +21,25 @@ with unimportable("_hashlib"):
     import hashlib  # noqa: F401
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from observer.daemon import Options
     from observer.machine import Machine
+
+_Told_contra = TypeVar("_Told_contra", contravariant=True)
+
+
+class _Form(Protocol[_Told_contra]):
+    """A module that writes what a verb tells."""
+
+    def as_object(self, told: _Told_contra, /) -> dict[str, object]:
+        """Return it for programs."""
+
+    def as_text(
+        self, told: _Told_contra, clock: Callable[[int], str], /
+    ) -> Iterator[str]:
+        """Yield lines for a person."""
+
 
 GOOD: Final = 0
 FINDING: Final = 1  # a divergence, a regression, a difference
@@ -364,6 +379,17 @@ def _fail(sentence: object, status: int) -> int:
     return status
 
 
+def _tell(
+    options: argparse.Namespace, form: _Form[_Told_contra], told: _Told_contra
+) -> None:
+    """Print it as JSON if that is asked for, else as text."""
+    if options.json:
+        print(json.dumps(form.as_object(told), indent=2))
+    else:
+        for line in form.as_text(told, _clock):
+            print(line)
+
+
 def _run(options: argparse.Namespace) -> int:
     from observer.daemon import Options  # noqa: PLC0415
     from observer.store import Limits  # noqa: PLC0415
@@ -449,11 +475,7 @@ def _audit(options: argparse.Namespace) -> int:
     from observer import audit  # noqa: PLC0415
 
     judged = audit.audit(_machine(options), options.semantics, _clock)
-    if options.json:
-        print(json.dumps(audit.as_object(judged), indent=2))
-    else:
-        for line in audit.as_text(judged, _clock):
-            print(line)
+    _tell(options, audit, judged)
     return FINDING if audit.has_findings(judged) else GOOD
 
 
@@ -475,11 +497,7 @@ def _explain(options: argparse.Namespace) -> int:
         )
     except story.StoryError as e:
         return _fail(e, USAGE)
-    if options.json:
-        print(json.dumps(story.as_object(told), indent=2))
-    else:
-        for line in story.as_text(told, _clock):
-            print(line)
+    _tell(options, story, told)
     return GOOD
 
 
@@ -492,11 +510,7 @@ def _history(options: argparse.Namespace) -> int:
             read = history.read(archive, address)
     except (store.StoreError, story.StoryError) as e:
         return _fail(e, USAGE)
-    if options.json:
-        print(json.dumps(history.as_object(read), indent=2))
-    else:
-        for line in history.as_text(read, _clock):
-            print(line)
+    _tell(options, history, read)
     return GOOD
 
 
@@ -513,11 +527,7 @@ def _diff(options: argparse.Namespace) -> int:
         compared = comparison.compare(find(options.before), find(options.after))
     except pictures.PictureError as e:
         return _fail(e, USAGE)
-    if options.json:
-        print(json.dumps(comparison.as_object(compared), indent=2))
-    else:
-        for line in comparison.as_text(compared, _clock):
-            print(line)
+    _tell(options, comparison, compared)
     return FINDING if compared.changes else GOOD
 
 
@@ -532,11 +542,7 @@ def _baseline(options: argparse.Namespace) -> int:
             told = baseline.show(_state(options) / FILE, _machine(options))
     except pictures.PictureError as e:
         return _fail(e, USAGE)
-    if options.json:
-        print(json.dumps(baseline.as_object(told), indent=2))
-    else:
-        for line in baseline.as_text(told, _clock):
-            print(line)
+    _tell(options, baseline, told)
     return FINDING if told.changes else GOOD
 
 

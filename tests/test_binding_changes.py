@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import machines
 import pytest
+import stores
 from hypothesis import given
-from kept import RULES
 from machines import ADDRESS, E1000, E1000_ID, VFIO_PCI, device, driver, seconds
 from pictures import file_of, of, pictures
 from test_upkeep import Sysfs
@@ -24,7 +24,7 @@ from observer.findings import Finding, Kind, Name
 from observer.keeping import Keeping
 from observer.record import Action, Device, Judgement, Probed, StoreFile, Wrote
 from observer.regression import Regression
-from observer.store import FILE, Archive, Kept, Moment, Running, Store, accept
+from observer.store import FILE, Archive, Kept, Moment, Store, accept
 from observer.tracking import Tracker
 from observer.upkeep import Upkeep
 
@@ -234,10 +234,11 @@ class Boot:
             observed_since_ns=None,
         )
         self.tracker = Tracker(start)
+        boot_id = f"{release} from {began} s"
         self.store = Store(
             state,
-            Running(f"{release}-{began}", release, "x86_64", *RULES),
-            clock=lambda: Moment(self.now_ns, seconds(1_000_000)),
+            stores.RUNNING._replace(boot_id=boot_id, release=release),
+            clock=lambda: Moment(self.now_ns, stores.OFFSET_NS),
         )
         self.regression = Regression(release, self.now_ns)
         stream = io.StringIO()
@@ -250,7 +251,7 @@ class Boot:
             on_disagreements=lambda _: None,
             on_audit=self.keeping.audited,
             clock=lambda: self.now_ns,
-            offset=lambda: seconds(1_000_000),
+            offset=lambda: stores.OFFSET_NS,
             regression=self.regression,
         )
 
@@ -265,7 +266,6 @@ class Boot:
 
     def end(self) -> Boot:
         """Let go of the store, as a daemon that stops."""
-        self.store.start()
         self.store.close()
         return self
 

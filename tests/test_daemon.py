@@ -21,7 +21,7 @@ import machines
 import pytest
 import stores
 from encode import encode_driver, encode_match
-from kept import RULES, keep
+from kept import keep
 from scripted_hooks import Hooks
 
 from observer import control, log, snapshot
@@ -48,7 +48,7 @@ from observer.registered import Inventory
 from observer.regression import Regression
 from observer.server import ListenError
 from observer.status_page import Status
-from observer.store import FILE, Archive, Running, Store
+from observer.store import FILE, Archive, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -364,7 +364,7 @@ def test_a_regression_is_accepted_while_it_runs(tmp_path: Path) -> None:
     """By another process: the finding ends within seconds, and the verbs agree."""
     keep(tmp_path)
     stream = io.StringIO()
-    running = Running("now", os.uname().release, "x86_64", *RULES)
+    running = stores.RUNNING._replace(boot_id="now", release=os.uname().release)
     arguments = ("--state", str(tmp_path), "--socket", str(tmp_path / "s"))
     hooks = Upgraded(
         stream.getvalue, lambda: main(["baseline", "--accept", *arguments])
