@@ -12,7 +12,8 @@ from observer.fingerprint import fingerprint
 from observer.model.explanation import spelled
 from observer.notation import device_object, id_object
 from observer.record import Outcome, Source
-from observer.text import WIDTH, counted, printable, quoted, wrapped
+from observer.terminal import counted, cut, section, table, wrapped
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from observer.findings import Actor, Clock, Finding, Note
     from observer.machine import Machine, PciDevice, PciDriver
 
-_CELL: Final = 24
 _COLUMNS: Final = ("ADDRESS", "IDS", "CLASS", "DRIVER", "OVERRIDE", "CANDIDATES")
 
 
@@ -186,10 +186,10 @@ def as_text(audit: Audit, clock: Clock = unix_time) -> Iterator[str]:
         yield from wrapped(f"{finding.finding}: {finding.text}", "    ")
         yield f"    $ {finding.cure}"
     yield ""
-    yield from _table(audit)
-    yield from _section("Notes:", _noted(audit))
-    yield from _section("Dynids:", _dynids(audit.machine))
-    yield from _section("Unknown:", _unknown(audit))
+    yield from table([_COLUMNS, *map(_row, audit.devices)])
+    yield from section("Notes:", _noted(audit))
+    yield from section("Dynids:", _dynids(audit.machine))
+    yield from section("Unknown:", _unknown(audit))
 
 
 def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
@@ -212,14 +212,6 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     yield f"Fingerprint of the bindings: {told}."
 
 
-def _table(audit: Audit) -> Iterator[str]:
-    rows = [_COLUMNS, *map(_row, audit.devices)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield _cut("  ".join(cells).rstrip(), WIDTH)
-
-
 def _row(audited: Audited) -> tuple[str, ...]:
     device = audited.device
     names = [_name(each) for each in audited.candidates]
@@ -230,18 +222,14 @@ def _row(audited: Audited) -> tuple[str, ...]:
         printable(device.address),
         f"{device.ids.vendor:04x}:{device.ids.device:04x}",
         f"{device.ids.class_:06x}",
-        _cut(quoted(device.driver), _CELL) if device.driver is not None else "-",
-        _cut(quoted(override), _CELL) if override is not None else "-",
+        cut(quoted(device.driver)) if device.driver is not None else "-",
+        cut(quoted(override)) if override is not None else "-",
         ", ".join(names) or "-",
     )
 
 
 def _name(candidate: Candidate) -> str:
     return quoted(candidate.driver) + ("" if candidate.certain else "?")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _noted(audit: Audit) -> Iterator[str]:
@@ -264,11 +252,3 @@ def _unknown(audit: Audit) -> Iterator[str]:
     hidden = [name for name, each in machine.drivers.items() if each.dynids is None]
     if hidden:
         yield f"The dynids of {counted(len(hidden), 'driver')} are unknown."
-
-
-def _section(heading: str, lines: Iterator[str]) -> Iterator[str]:
-    for place, line in enumerate(lines):
-        if place == 0:
-            yield ""
-            yield heading
-        yield from wrapped(f"    {line}", " " * 8)

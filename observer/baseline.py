@@ -10,7 +10,7 @@ from observer.difference import difference
 from observer.findings.picture import unix_time
 from observer.store import Kept, StoreError
 from observer.store import accept as keep
-from observer.text import counted
+from observer.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.difference import difference
 from observer.findings.picture import unix_time
 from observer.fingerprint import fingerprint
-from observer.text import counted, printable, quoted, wrapped
+from observer.terminal import counted, wrapped
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,6 @@ control sequences included.
 from __future__ import annotations
 
 import re
-from textwrap import wrap
-from typing import Final
-
-WIDTH: Final = 100  # of a terminal; a command may be longer, for it is copied whole
 
 _WORD = re.compile(r"[\w.:/+-]+", re.ASCII)
 
@@ -28,22 +24,6 @@ def printable(text: str) -> str:
 def quoted(name: str) -> str:
     """Return a name for a sentence: as it is where it is a word, else by `repr`."""
     return name if _WORD.fullmatch(name) else repr(name)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def wrapped(text: str, indent: str = "") -> list[str]:
-    """Break a text into lines for a terminal, those after the first indented."""
-    return wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _spelled(character: str) -> str:

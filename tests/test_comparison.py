@@ -10,7 +10,7 @@ from machines import ADDRESS, E1000_ID, device, driver
 from pictures import pictured, pictures
 
 from observer.comparison import Side, as_object, as_text, compare
-from observer.text import WIDTH
+from observer.terminal import WIDTH
 
 if TYPE_CHECKING:
     from observer.pictured import Pictured
