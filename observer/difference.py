@@ -64,8 +64,8 @@ def _alike(before: Pictured, after: Pictured) -> Iterator[tuple[Devices, Devices
 def _matched(olds: Devices, news: Devices) -> tuple[list[Same], Devices, Devices]:
     """Match devices with the same ids; return those that vanished and appeared, too.
 
-    As many as before are matched in the order of address, or those first that kept
-    their address, whichever leaves less changed. Of more or fewer than before nobody
+    As many as before are matched those first that kept their address, or all in the
+    order of address if that leaves less changed. Of more or fewer than before nobody
     can tell which is at another address.
     """
     there = {old.address for old in olds} & {new.address for new in news}
@@ -85,14 +85,12 @@ def _matched(olds: Devices, news: Devices) -> tuple[list[Same], Devices, Devices
     return min(by_address, in_order, key=_changed), [], []
 
 
-def _changed(matched: Iterable[Same]) -> tuple[int, int]:
-    """Count the devices with another binding, and those that moved."""
-    bindings = moves = 0
-    for old, new in matched:
-        bindings += old.driver != new.driver
-        bindings += old.driver_override != new.driver_override
-        moves += old.address != new.address
-    return bindings, moves
+def _changed(matched: Iterable[Same]) -> int:
+    """Count what is otherwise about the bindings."""
+    return sum(
+        (old.driver != new.driver) + (old.driver_override != new.driver_override)
+        for old, new in matched
+    )
 
 
 # What is otherwise.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SECOND, THIRD = "0000:00:03.0", "0000:00:04.0"
 RTL8139 = Device(0x10EC, 0x8139, 0, 0, 0x020000)
 OVERRIDDEN = device(bound="vfio-pci", driver_override="vfio-pci")
+E1000_WITHOUT = driver("e1000", module="e1000")
 SINCE = "since kernel 6.1 -> 6.12.90: "
 DEVICE = f"/sys/bus/pci/devices/{ADDRESS}"
 OVERRIDE = f"echo vfio-pci > {DEVICE}/driver_override"
@@ -116,6 +117,13 @@ def test_a_driver_that_is_not_registered() -> None:
     assert f"{ADDRESS} e1000 -> no driver; e1000 is not registered any more" == text
     assert f"modprobe e1000 && {PROBE}" == cure
     assert "modprobe e1000" == loaded
+
+
+def test_a_driver_that_lists_the_device_no_more() -> None:
+    """It is loaded; nothing brings the candidate back."""
+    after = machines.machine(device(), drivers=(E1000_WITHOUT, VFIO_PCI))
+    _, (_, cure) = told(machines.machine(device(bound="e1000")), after)
+    assert "pci-observer baseline --accept" == cure
 
 
 def test_a_built_in_driver_that_is_not_registered() -> None:

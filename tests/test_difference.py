@@ -199,11 +199,11 @@ def test_a_winner_of_the_same_order() -> None:
     """The order does not explain it."""
     before = pictured(device(bound="r8169"), drivers=(R8169, R8125))
     after = pictured(device(bound="r8125"), drivers=(R8169, R8125))
-    (line,) = told(before, after)
-    assert line.endswith(
-        "both match, r8169 was registered first: the other was bound by hand, or after "
-        "a probe refused"
-    )
+    for line in (*told(before, after), *told(after, before)):
+        assert line.endswith(
+            "both match, r8169 was registered first: the other was bound by hand, or "
+            "after a probe refused"
+        )
 
 
 def test_a_winner_that_may_not_match() -> None:
@@ -332,6 +332,16 @@ def test_equal_devices_that_moved() -> None:
         (Kind.MOVED, ADDRESS, SECOND),
         (Kind.MOVED, SECOND, THIRD),
     ] == moves(before, after)
+
+
+def test_equal_devices_without_a_driver_that_moved() -> None:
+    """Their overrides tell them apart."""
+    first, second = device(driver_override="none"), device(SECOND)
+    after = pictured(first._replace(address=SECOND), second._replace(address=THIRD))
+    assert [
+        (Kind.MOVED, ADDRESS, SECOND),
+        (Kind.MOVED, SECOND, THIRD),
+    ] == moves(pictured(first, second), after)
 
 
 def test_one_of_equal_devices_that_moved() -> None:
