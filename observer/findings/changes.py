@@ -125,6 +125,8 @@ def _bind_again(picture: Picture, baseline: Pictured, change: Change) -> list[st
         steps.append(_modprobe(driver.module))
         then = baseline.devices[change.address_before or ""].driver_override
         alone = not matching and override is None and then is None
+        if not alone:  # the module may have another driver in this kernel
+            steps.append(f"test -e {_directory(name)}")
     if override != name and not alone:
         steps.append(_override(device, name))
     if device.driver is not None:
@@ -134,6 +136,10 @@ def _bind_again(picture: Picture, baseline: Pictured, change: Change) -> list[st
 
 def _override(device: PciDevice, name: str) -> str:
     return f"echo {shell(name)} > {file_of(device, 'driver_override')}"
+
+
+def _directory(driver: str) -> str:
+    return shell(f"/sys/bus/pci/drivers/{driver.replace('/', '!')}")
 
 
 def _modprobe(module: str) -> str:
