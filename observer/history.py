@@ -37,6 +37,7 @@ class History(NamedTuple):
     address: str | None  # of the one device
     boots: tuple[Boot, ...]
     counts: Mapping[str, Mapping[int, int]]  # rows by table and Boot.seq
+    pictures: Mapping[int, int]  # Unix time in ns of the one that is kept, by Boot.seq
     bindings: tuple[Binding, ...]  # oldest first, as the next two
     findings: tuple[KeptFinding, ...]
     events: tuple[Event, ...]  # of one device only
@@ -48,6 +49,7 @@ def read(archive: Archive, address: str | None) -> History:
         address,
         tuple(archive.boots()),
         {table: archive.counts(table) for table in _COUNTED},
+        archive.pictures(),
         tuple(archive.bindings(address)),
         tuple(archive.findings(address)),
         () if address is None else tuple(_events(archive, address)),
@@ -96,7 +98,8 @@ def as_object(history: History) -> dict[str, object]:
 
 def _boot_object(history: History, boot: Boot) -> dict[str, object]:
     counts = {name: rows.get(boot.seq, 0) for name, rows in history.counts.items()}
-    return {**boot._asdict(), **counts}
+    picture = {"picture_unix_ns": history.pictures.get(boot.seq)}
+    return {**boot._asdict(), **counts, **picture}
 
 
 def _binding_object(binding: Binding) -> dict[str, object]:

@@ -58,6 +58,7 @@ def kept(directory: Path) -> None:
     store.step()
     ticks.ktime_ns = S(109)
     store.keep_findings(())
+    store.keep_picture({}, 7)
     store.close()
     later = stores.store(directory, stores.LATER, clock=stores.Clock(9))
     later.keep_bindings(machines.machine(device._replace(driver=None), now_ns=S(8)))
@@ -137,6 +138,7 @@ def test_for_programs(tmp_path: Path) -> None:
         value["boots"][0][name]
         for name in ("decisions", "probes", "writes", "findings")
     ]
+    assert [7, None] == [each["picture_unix_ns"] for each in value["boots"]]
     assert {
         "boot": 1,
         "address": ADDRESS,

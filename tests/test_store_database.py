@@ -67,7 +67,7 @@ def test_settings(tmp_path: Path) -> None:
         "journal_mode": "wal",
         "synchronous": full,
         "auto_vacuum": incremental,
-        "cache_size": -512,
+        "cache_size": -256,
         "mmap_size": 0,
         "user_version": len(STEPS),
     } == found

@@ -118,6 +118,11 @@ class Archive:
         query = f"SELECT boot, count(*) FROM {table} GROUP BY boot"  # noqa: S608
         return dict(self._read(lambda row: (row[0], row[1]), query))
 
+    def pictures(self) -> dict[int, int]:
+        """Return when the picture of each boot was taken, Unix ns by Boot.seq."""
+        query = "SELECT boot, unix_ns FROM pictures"
+        return dict(self._read(lambda row: (row[0], row[1]), query))
+
     def whole(self) -> bool:
         """Tell whether nothing in the file is damaged, however long that takes."""
         return [*self._read(tuple, "PRAGMA quick_check")] == [("ok",)]

@@ -24,7 +24,7 @@ Connection = sqlite3.Connection
 CHECK_SECONDS: Final = 2.0  # for the check at opening
 BUSY_SECONDS: Final = 5.0  # for another process to commit
 
-_CACHE_KIB: Final = 512
+_CACHE_KIB: Final = 256
 _WAL_PAGES: Final = 1000  # to be written back to the file at once
 _WAL_BYTES: Final = 8 << 20  # left of a WAL that had to grow
 _OPCODES: Final = 20_000  # of SQLite's machine between two looks at the clock

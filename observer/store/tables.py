@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from observer.machine import Machine, PciDevice
     from observer.record import Driver, Observation
     from observer.store.database import Connection
-    from observer.store.rows import Cell, Row
+    from observer.store.rows import Cell
     from observer.store.shape import Running
 
 DRIVERS: Final = 512  # whose rows are remembered
@@ -78,6 +78,7 @@ class Journal:
     def __init__(self, connection: Connection, boot: int) -> None:
         """Append to this boot."""
         self._connection = connection
+        self._execute = connection.cursor().execute
         self._boot = boot
         # By number: the driver as it is known, and the id of its row.
         self._drivers: OrderedDict[int, tuple[Driver, int]] = OrderedDict()
@@ -92,10 +93,11 @@ class Journal:
         self._drivers.clear()
 
     def append(self, observations: Iterable[Observation], offset_ns: int) -> int:
-        """Append what is a row of one of the tables; return how many were."""
-        decisions: list[Row] = []
-        probes: list[Row] = []
-        writes: list[Row] = []
+        """Append what is a row of one of the tables; return how many were.
+
+        Row by row: as a list they would take more memory than what they are made of.
+        """
+        rows = 0
         used: dict[int, int] = {}
         for seen in observations:
             if isinstance(seen, Judged):
@@ -103,23 +105,22 @@ class Journal:
                 driver = self._driver(seen.match.inputs.driver)
                 used[driver] = self._decision
                 unix_ns = _unix(seen.match.ktime_ns, offset_ns)
-                row = decision_row(seen, driver)
-                decisions.append((self._decision, self._boot, unix_ns, *row))
+                place = (self._decision, self._boot, unix_ns)
+                self._execute(_DECISION, (*place, *decision_row(seen, driver)))
             elif isinstance(seen, Probed):
                 unix_ns = _unix(seen.probe.ktime_ns, offset_ns)
-                probes.append((None, self._boot, unix_ns, *probe_row(seen)))
+                self._execute(_PROBE, (None, self._boot, unix_ns, *probe_row(seen)))
             elif isinstance(seen, Wrote):
                 unix_ns = _unix(seen.write.ktime_ns, offset_ns)
-                writes.append((None, self._boot, unix_ns, *write_row(seen)))
-        execute = self._connection.executemany
-        execute(_DECISION, decisions)
-        execute(_PROBE, probes)
-        execute(_WRITE, writes)
-        execute(
+                self._execute(_WRITE, (None, self._boot, unix_ns, *write_row(seen)))
+            else:
+                continue
+            rows += 1
+        self._connection.executemany(
             "UPDATE drivers SET decision = ? WHERE id = ?",
             [(decision, driver) for driver, decision in used.items()],
         )
-        return len(decisions) + len(probes) + len(writes)
+        return rows
 
     def _driver(self, driver: Driver) -> int:
         """Return the id of a driver's row, which is made where there is none."""

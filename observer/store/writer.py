@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from observer.store.shape import Document, Kept, Running
 
 QUEUE: Final = 8192  # observations that wait
-BATCH: Final = 2000  # of them are written at once, before the second is over
+HASTE: Final = 500  # so many are written before the second is over
+BATCH: Final = 2000  # are written at once at most, as when the disk was slow
 COMMIT_SECONDS: Final = 1.0
 RETRY_NS: Final = 5_000_000_000  # after the file could not be opened or written
 CLOSE_SECONDS: Final = 10.0  # for the rest; a disk may hang
@@ -106,7 +107,7 @@ class Store:
             self._refused += 1
             return
         self._queue.append(observation)
-        if waiting == BATCH:
+        if waiting == HASTE:
             self._wake.set()
 
     def keep_bindings(self, machine: Machine) -> None:
@@ -183,7 +184,7 @@ class Store:
             more = self._session is not None and len(self._queue) > 0
             if closing and not more:
                 break
-            if not (closing or (more and len(self._queue) >= BATCH)):
+            if not (closing or (more and len(self._queue) >= HASTE)):
                 self._wake.wait(self._commit_seconds)
                 self._wake.clear()
         self._end()

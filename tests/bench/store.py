@@ -109,3 +109,8 @@ def _kept(directory: str, store: Store) -> int:
     if kept != store.counts().offered:
         raise RuntimeError(f"of {store.counts()} only {kept} were kept")
     return kept
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row.name:36}{row.ours:>12,.0f}  {row.unit}")
