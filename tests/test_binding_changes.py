@@ -22,7 +22,7 @@ from observer.audit import audit
 from observer.change import Kind as Changed
 from observer.findings import Finding, Kind, Name
 from observer.keeping import Keeping
-from observer.record import Action, Device, Judgement, Probed, StoreFile, Wrote
+from observer.record import Action, Device, Id, Judgement, Probed, StoreFile, Wrote
 from observer.regression import Regression
 from observer.store import FILE, Archive, Kept, Moment, Store, accept
 from observer.tracking import Tracker
@@ -44,7 +44,7 @@ E1000_WITHOUT = driver("e1000", module="e1000")
 SINCE = "since kernel 6.1 -> 6.12.90: "
 DEVICE = f"/sys/bus/pci/devices/{ADDRESS}"
 OVERRIDE = f"echo vfio-pci > {DEVICE}/driver_override"
-LOAD = "modprobe vfio_pci && test -e /sys/bus/pci/drivers/vfio-pci"
+LOAD = "modprobe vfio_pci && test -e /sys/bus/pci/drivers/vfio-pci/bind"
 PROBE = f"echo {ADDRESS} > /sys/bus/pci/drivers_probe"
 
 
@@ -125,6 +125,30 @@ def test_a_driver_that_lists_the_device_no_more() -> None:
     after = machines.machine(device(), drivers=(E1000_WITHOUT, VFIO_PCI))
     _, (_, cure) = told(machines.machine(device(bound="e1000")), after)
     assert "pci-observer baseline --accept" == cure
+
+
+def test_a_dynid_that_is_gone() -> None:
+    """It is written again, as long as it was."""
+    some, other = E1000_ID, Id(0x8086, 0x100E, 1, 2, 0x020000, 0xFF0000)
+    unbound = machines.machine(device(), drivers=(driver("a/b"), VFIO_PCI))
+    for dynid, fields in ((some, "8086 100e"), (other, "8086 100e 1 2 20000 ff0000")):
+        ids = machines.E1000_IDS._replace(subvendor=1, subdevice=2)
+        before = machines.machine(
+            device(bound="a/b", ids=ids), drivers=(driver("a/b", dynids=(dynid,)),)
+        )
+        after = unbound._replace(devices={ADDRESS: device(ids=ids)})
+        cures = [cure for _, cure in told(before, after)]
+        assert [f"echo \"{fields}\" > '/sys/bus/pci/drivers/a!b/new_id'"] * 2 == cures
+
+
+def test_a_dynid_that_is_gone_from_a_device_that_is_bound() -> None:
+    """It alone would not take it from the other driver."""
+    before = machines.machine(
+        device(bound="vfio-pci"), drivers=(driver("vfio-pci", dynids=(E1000_ID,)),)
+    )
+    (_, cure), (_, added) = told(before, machines.machine(device(bound="e1000")))
+    assert cure.startswith(OVERRIDE)
+    assert added == 'echo "8086 100e" > /sys/bus/pci/drivers/vfio-pci/new_id'
 
 
 def test_a_built_in_driver_that_is_not_registered() -> None:

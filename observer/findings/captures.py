@@ -10,6 +10,8 @@ from observer.findings.picture import (
     by,
     few,
     file_of,
+    file_of_driver,
+    id_fields,
     is_bridge,
     listed,
     shell,
@@ -19,7 +21,7 @@ from observer.findings.shape import Actor, Finding, Kind, Name
 from observer.model.explanation import spelled
 from observer.model.new_id import new_id
 from observer.model.primitives import id_matches
-from observer.record import PCI_ANY_ID, Driver, Id, StoreFile, Write
+from observer.record import Driver, Id, StoreFile, Write
 from observer.text import quoted
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def _greedy(
         actor = Actor(write.task, write.uid)
         text += f"; added at {picture.time(write.ktime_ns)} by {by(actor)}"
     first, *also = (device.address for device in others)
-    path = shell(f"/sys/bus/pci/drivers/{driver}/remove_id")
+    path = file_of_driver(driver, "remove_id")
     # Those that were meant keep an explanation, and their driver when bound again.
     keep = [
         f"echo {shell(driver)} > {file_of(device, 'driver_override')}"
@@ -97,7 +99,7 @@ def _greedy(
         Name.GREEDY_DYNID,
         Kind.GREEDY_DYNID,
         text,
-        " && ".join((*keep, f'echo "{_fields(dynid)}" > {path}')),
+        " && ".join((*keep, f'echo "{id_fields(dynid)}" > {path}')),
         write and write.ktime_ns,
         actor,
         {
@@ -121,15 +123,6 @@ def added(machine: Machine, driver: str, dynid: Id) -> Write | None:
         ):
             return event
     return None
-
-
-def _fields(dynid: Id) -> str:
-    """Return what to write to remove_id: as many fields as it takes."""
-    fields = f"{dynid.vendor:x} {dynid.device:x}"
-    rest = (dynid.subvendor, dynid.subdevice, dynid.class_, dynid.class_mask)
-    if rest == (PCI_ANY_ID, PCI_ANY_ID, 0, 0):
-        return fields
-    return " ".join((fields, *(f"{field:x}" for field in rest)))
 
 
 def partial_groups(picture: Picture) -> Iterator[Finding]:

@@ -8,8 +8,17 @@ from observer.candidates import Matching
 from observer.change import Kind as Changed
 from observer.depict import depict
 from observer.difference import difference
-from observer.findings.picture import clear_override, drivers_of, file_of, shell, unbind
+from observer.findings.picture import (
+    clear_override,
+    drivers_of,
+    file_of,
+    file_of_driver,
+    id_fields,
+    shell,
+    unbind,
+)
 from observer.findings.shape import Finding, Kind, Name
+from observer.model.primitives import id_matches
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -102,15 +111,29 @@ def _override_again(picture: Picture, _: Pictured, change: Change) -> list[str]:
     return [clear_override(device)]
 
 
-def _load_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
-    """Load the modules of the candidates that are not registered any more."""
+def _match_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
+    """Load the modules of the candidates that are gone, or add their dynids."""
     gone = {*(change.before or ())} - {*(change.after or ())}
-    drivers = [baseline.drivers.get(name) for name in sorted(gone)]
-    return [
-        _modprobe(each.module)
-        for each in drivers
-        if each and each.module and each.name not in picture.machine.drivers
-    ]
+    steps = []
+    for name in sorted(gone):
+        driver = baseline.drivers.get(name)
+        if name in picture.machine.drivers:
+            steps += _dynid_again(baseline, change, name)
+        elif driver and driver.module:
+            steps.append(_modprobe(driver.module))
+    return steps
+
+
+def _dynid_again(baseline: Pictured, change: Change, name: str) -> list[str]:
+    """Add the dynid by which a driver matched the device."""
+    then, driver = (
+        baseline.devices[change.address_before or ""],
+        baseline.drivers.get(name),
+    )
+    for dynid in (driver.dynids if driver else None) or ():
+        if id_matches(dynid, then.ids):
+            return [f'echo "{id_fields(dynid)}" > {file_of_driver(name, "new_id")}']
+    return []
 
 
 def _bind_again(picture: Picture, baseline: Pictured, change: Change) -> list[str]:
@@ -126,7 +149,11 @@ def _bind_again(picture: Picture, baseline: Pictured, change: Change) -> list[st
         then = baseline.devices[change.address_before or ""].driver_override
         alone = not matching and override is None and then is None
         if not alone:  # the module may have another driver in this kernel
-            steps.append(f"test -e {_directory(name)}")
+            steps.append(f"test -e {file_of_driver(name, 'bind')}")
+    elif device.driver is None and override is None and name not in matching:
+        steps += _dynid_again(baseline, change, name)
+        if steps:
+            return steps
     if override != name and not alone:
         steps.append(_override(device, name))
     if device.driver is not None:
@@ -138,10 +165,6 @@ def _override(device: PciDevice, name: str) -> str:
     return f"echo {shell(name)} > {file_of(device, 'driver_override')}"
 
 
-def _directory(driver: str) -> str:
-    return shell(f"/sys/bus/pci/drivers/{driver.replace('/', '!')}")
-
-
 def _modprobe(module: str) -> str:
     return f"modprobe {shell(module)}"
 
@@ -151,7 +174,7 @@ _CURES: Final[Mapping[Changed, Callable[[Picture, Pictured, Change], list[str]]]
     Changed.OVERRIDE_CHANGED: _override_again,
     Changed.OVERRIDE_LOST: _override_again,
     Changed.OVERRIDE_SET: _override_again,
-    Changed.CANDIDATES_CHANGED: _load_again,
+    Changed.CANDIDATES_CHANGED: _match_again,
     Changed.DRIVER_CHANGED: _bind_again,
     Changed.DRIVER_LOST: _bind_again,
 }

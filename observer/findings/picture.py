@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from observer.candidates import Candidate, Matching
 from observer.findings.past import Past, past_of
-from observer.record import Action, Uevent
+from observer.record import PCI_ANY_ID, Action, Uevent
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from observer.findings.shape import Actor, Clock
     from observer.machine import Event, Machine, PciDevice
+    from observer.record import Id
 
 LISTED = 8  # names in a sentence
 _BRIDGE = 0x0604  # class and subclass
@@ -151,6 +152,20 @@ def shell(text: str) -> str:
 def file_of(device: PciDevice, name: str) -> str:
     """Return the path of a device's file, for a shell."""
     return shell(f"/sys/bus/pci/devices/{device.address}/{name}")
+
+
+def file_of_driver(driver: str, name: str) -> str:
+    """Return the path of a driver's file, for a shell; no directory has a slash."""
+    return shell(f"/sys/bus/pci/drivers/{driver.replace('/', '!')}/{name}")
+
+
+def id_fields(dynid: Id) -> str:
+    """Return what to write to new_id or remove_id: as many fields as it takes."""
+    fields = f"{dynid.vendor:x} {dynid.device:x}"
+    rest = (dynid.subvendor, dynid.subdevice, dynid.class_, dynid.class_mask)
+    if rest == (PCI_ANY_ID, PCI_ANY_ID, 0, 0):
+        return fields
+    return " ".join((fields, *(f"{field:x}" for field in rest)))
 
 
 def clear_override(device: PciDevice) -> str:
