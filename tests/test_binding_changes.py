@@ -143,9 +143,8 @@ def test_a_dynid_that_is_gone() -> None:
 
 def test_a_dynid_that_is_gone_from_a_device_that_is_bound() -> None:
     """It alone would not take it from the other driver."""
-    before = machines.machine(
-        device(bound="vfio-pci"), drivers=(driver("vfio-pci", dynids=(E1000_ID,)),)
-    )
+    vfio_pci = VFIO_PCI._replace(dynids=(E1000_ID,))
+    before = machines.machine(device(bound="vfio-pci"), drivers=(E1000, vfio_pci))
     (_, cure), (_, added) = told(before, machines.machine(device(bound="e1000")))
     assert cure.startswith(OVERRIDE)
     assert added == 'echo "8086 100e" > /sys/bus/pci/drivers/vfio-pci/new_id'

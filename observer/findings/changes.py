@@ -126,10 +126,8 @@ def _match_again(picture: Picture, baseline: Pictured, change: Change) -> list[s
 
 def _dynid_again(baseline: Pictured, change: Change, name: str) -> list[str]:
     """Add the dynid by which a driver matched the device."""
-    then, driver = (
-        baseline.devices[change.address_before or ""],
-        baseline.drivers.get(name),
-    )
+    then = baseline.devices[change.address_before or ""]
+    driver = baseline.drivers.get(name)
     for dynid in (driver.dynids if driver else None) or ():
         if id_matches(dynid, then.ids):
             return [f'echo "{id_fields(dynid)}" > {file_of_driver(name, "new_id")}']
