@@ -61,7 +61,7 @@ def prune(connection: Connection, limits: Limits, *, rows: int) -> bool:
         _delete_boot(connection, ran[-1][0], step)
     if size(connection) > limits.size_bytes:
         _delete_first(connection, step)
-        _shrink(connection, limits.size_bytes)
+    _shrink(connection, limits.size_bytes)
     return _delete_drivers(connection, step)
 
 

@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 
 
 class Session:
-    """One boot in the file. All methods raise StoreError."""
+    """One boot in the file. All methods raise StoreError; then it must be closed."""
 
     def __init__(self, path: Path, running: Running, now: Moment) -> None:
         """Open the file, or make it, and enter the boot."""
@@ -86,16 +86,12 @@ class Session:
         same = all(new is old for new, old in zip(wanted, self._said, strict=True))
         if not batch and same and idle:
             return
-        try:
-            with transaction(self._connection, self._path):
-                rows = self._journal.append(batch, now.offset_ns)
-                self._say(wanted)
-                touch_boot(self._connection, self._boot, now)
-                if prune(self._connection, limits, rows=rows):
-                    self._journal.forget_drivers()
-        except BaseException:
-            self._journal.forget_drivers()
-            raise
+        with transaction(self._connection, self._path):
+            rows = self._journal.append(batch, now.offset_ns)
+            self._say(wanted)
+            touch_boot(self._connection, self._boot, now)
+            if prune(self._connection, limits, rows=rows):
+                self._journal.forget_drivers()
         self._said, self._alive_ns = wanted, now.ktime_ns
         with failing(self._path):
             self.size_bytes = size(self._connection)
