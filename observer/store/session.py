@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from observer.store.archive import read_baseline
+from observer.store.bindings import enter_bindings
 from observer.store.database import StoreError, failing, open_store, transaction
+from observer.store.journal import Journal
 from observer.store.retention import prune, size
 from observer.store.tables import (
-    Journal,
     accept_picture,
-    enter_bindings,
     enter_boot,
     enter_findings,
     enter_picture,
