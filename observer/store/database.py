@@ -207,7 +207,7 @@ _NO_SHARED_MEMORY: Final = frozenset(  # history.sqlite-shm
 _NOT_LOCAL: Final = (
     "its file system can't hold memory that processes share; use a local one (--state)"
 )
-_WRITABLE: Final = "let the observer write to its directory"
+_WRITABLE: Final = "let the observer write to its directory, on a local file system"
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "make room on its file system",
     sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
