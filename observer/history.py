@@ -135,13 +135,17 @@ def as_text(history: History, clock: Clock) -> Iterator[str]:
 
 def _boot(history: History, boot: Boot, clock: Clock) -> str:
     counts = ", ".join(
-        f"{rows.get(boot.seq, 0)} {name}" for name, rows in history.counts.items()
+        _counted(rows.get(boot.seq, 0), table) for table, rows in history.counts.items()
     )
     return (
         f"boot {boot.seq}: Linux {printable(boot.release)}, "
         f"{clock(boot.first_unix_ns)} to {clock(boot.last_unix_ns)}, {counts}, "
         f"id {printable(boot.boot_id)}"
     )
+
+
+def _counted(number: int, table: str) -> str:
+    return f"1 {table.removesuffix('s')}" if number == 1 else f"{number} {table}"
 
 
 def _headline(address: str, binding: Binding) -> str:

@@ -37,7 +37,7 @@ from observer.recording import Header, Writer
 
 VERBS = (
     *("run", "record", "replay", "doctor", "predict", "semantics", "status"),
-    *("diff", "baseline"),
+    *("history", "diff", "baseline"),
 )
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
@@ -116,6 +116,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "run --ring-bytes 5000",
         "run --ring-bytes 2048",
         "run --ring-bytes many",
+        "run --state-days 0",
+        "run --state-mib 7",
+        "run --state-mib 1000001",
+        "run --state-mib all",
+        "record -o r --state d",
+        "history a b",
         "record",
         "replay",
         "replay r --semantics linux-9.0",

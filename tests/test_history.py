@@ -76,8 +76,8 @@ def test_all_devices(tmp_path: Path) -> None:
     kept(tmp_path)
     first, second, *rest = lines(tmp_path)
     assert (
-        "boot 1: Linux 6.1.0-56-amd64, @100 to @109, 1 decisions, 1 probes, 1 writes, "
-        "1 findings, id 0a1b2c3d-0000-4000-8000-000000000001"
+        "boot 1: Linux 6.1.0-56-amd64, @100 to @109, 1 decision, 1 probe, 1 write, "
+        "1 finding, id 0a1b2c3d-0000-4000-8000-000000000001"
     ) == first
     assert (
         "boot 2: Linux 6.12.90, @9 to @9, 0 decisions, 0 probes, 0 writes, "

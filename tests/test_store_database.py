@@ -206,6 +206,7 @@ def begins_anew(directory: Path) -> str:
         (100, b"\xff" * 8),  # the first page's tree, which has the schema
         (3 * PAGE_BYTES, b"\xff" * PAGE_BYTES),
         (5 * PAGE_BYTES, b"\xff" * PAGE_BYTES),
+        (30 * PAGE_BYTES, b"\xff" * PAGE_BYTES),  # some decisions of before
     ],
 )
 def test_a_damaged_file_is_set_aside(tmp_path: Path, at: int, junk: bytes) -> None:
@@ -321,6 +322,23 @@ def test_no_right_to_write(tmp_path: Path) -> None:
         Notice("history is not kept", error),
         Notice("history is kept again", error),
     ] == store.notices()
+    store.close()
+
+
+def test_problems_in_turn_are_no_flood(tmp_path: Path) -> None:
+    """Another problem is told when a minute is over, if it is there then."""
+    directory, clock = tmp_path / "state", stores.Clock()
+    store = stores.store(directory, clock=clock)
+    for _ in range(12):
+        store.step()
+        clock.ktime_ns += RETRY_NS
+        directory.touch()
+        store.step()
+        clock.ktime_ns += RETRY_NS
+        directory.unlink()
+    assert ["No such file or directory", "Not a directory"] == [
+        notice.error.rsplit(": ", 1)[-1] for notice in store.notices()
+    ]
     store.close()
 
 

@@ -79,17 +79,27 @@ def test_a_driver_comes_again_after_its_row_went(tmp_path: Path) -> None:
     """The daemon knows it all the time; its decisions must find it."""
     clock = stores.Clock()
     store = stores.store(tmp_path, limits=Limits(age_ns=S(50)), clock=clock)
-    for at in (99, 260, 261, 430):
+    for at, driver in ((100, 1), (140, 2), (160, 2), (170, 1)):
         clock.ktime_ns = S(at)
-        store(decision(at))
+        store(decision(at, driver))
         store.step()
-        clock.ktime_ns = S(at + 100)
-        store(observations.probe(S(at + 100)))
-        store.step()
-    store(decision(540))
     store.close()
+    expected = [decision(140, 2), decision(160, 2), decision(170, 1)]
     with Archive(tmp_path / FILE) as archive:
-        assert [decision(540)] == [past.seen for past in archive.decisions()][-1:]
+        assert expected == [past.seen for past in archive.decisions()]
+
+
+def test_a_file_becomes_smaller(tmp_path: Path) -> None:
+    """When less is to be kept than before."""
+    stores.fill(tmp_path, *[decision(1)] * 8000)
+    limits = Limits(size_bytes=MIB // 4)
+    assert (tmp_path / FILE).stat().st_size > 2 * limits.size_bytes
+    store = stores.store(tmp_path, limits=limits)
+    for _ in range(60):
+        store.keep_findings(())  # something to write
+        store.step()
+    store.close()
+    assert limits.size_bytes >= (tmp_path / FILE).stat().st_size
 
 
 @pytest.mark.parametrize("jump", [-40, 4000])

@@ -178,7 +178,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _translated(error: sqlite3.Error, path: Path) -> StoreError:
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", None) or 0
+    if extended in _NO_SHARED_MEMORY:
+        return StoreError(f"{path}: {_NOT_LOCAL} ({error})")
+    code = extended & 0xFF
     if code in _DAMAGED:
         return CorruptError(f"{path} is damaged ({error})")
     if code in _ADVICE:
@@ -193,7 +196,18 @@ _DAMAGED: Final = frozenset(
         sqlite3.SQLITE_ERROR,  # a table or a column is missing
     )
 )
-_WRITABLE: Final = "let the observer write to its directory"
+_NO_SHARED_MEMORY: Final = frozenset(  # history.sqlite-shm
+    (
+        sqlite3.SQLITE_IOERR_SHMLOCK,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    )
+)
+_NOT_LOCAL: Final = (
+    "its file system can't hold memory that processes share; use a local one (--state)"
+)
+_WRITABLE: Final = "let the observer write to its directory, on a local file system"
 _ADVICE: Final = {
     sqlite3.SQLITE_FULL: "make room on its file system",
     sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
@@ -203,7 +217,7 @@ _ADVICE: Final = {
     sqlite3.SQLITE_AUTH: _WRITABLE,
     sqlite3.SQLITE_BUSY: "another process writes to it for long",
     sqlite3.SQLITE_LOCKED: "another process writes to it for long",
-    sqlite3.SQLITE_PROTOCOL: "use a local file system",
+    sqlite3.SQLITE_PROTOCOL: _NOT_LOCAL,
     sqlite3.SQLITE_NOMEM: "memory is short",
 }
 
@@ -215,10 +229,7 @@ def _set_up(
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise StoreError(
-            f"{path}: this file system can't hold SQLite's WAL; "
-            "use a local one (--state)"
-        )
+        raise StoreError(f"{path}: {_NOT_LOCAL}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA mmap_size = 0")

@@ -61,17 +61,23 @@ def prune(connection: Connection, limits: Limits, *, rows: int) -> bool:
         _delete_boot(connection, ran[-1][0], step)
     if size(connection) > limits.size_bytes:
         _delete_first(connection, step)
-        _shrink(connection, limits.size_bytes)
+    _shrink(connection, limits.size_bytes)
     return _delete_drivers(connection, step)
 
 
 def size(connection: Connection) -> int:
     """Return how many bytes of the file are in use."""
+    pages, free, page_bytes = _pages(connection)
+    return (pages - free) * page_bytes
+
+
+def _pages(connection: Connection) -> tuple[int, int, int]:
+    """Return how many pages the file has, how many are free, and their size."""
     pages, free, page_bytes = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
     )
-    return int((pages - free) * page_bytes)
+    return pages, free, page_bytes
 
 
 def _delete(connection: Connection, table: str, which: str, *values: int) -> int:
@@ -136,10 +142,11 @@ def _delete_drivers(connection: Connection, step: int) -> bool:
 
 
 def _shrink(connection: Connection, size_bytes: int) -> None:
-    """Give pages back that are in no use."""
-    pages, page_bytes = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "page_size")
-    )
-    if pages * page_bytes > size_bytes:
-        connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    """Give some pages back, if the file is too large and has pages in no use.
+
+    One at a time: Python's sqlite3 ends the pragma after its first page.
+    """
+    pages, free, page_bytes = _pages(connection)
+    excess = pages - size_bytes // page_bytes
+    for _ in range(min(_VACUUM_PAGES, free, excess)):
+        connection.execute("PRAGMA incremental_vacuum(1)")

@@ -43,6 +43,12 @@ _LEVEL: Final = 6  # of zlib
 DRIVER_CELL: Final = 12  # of a decision's row
 
 
+def insert(table: str, cells: int) -> str:
+    """Return the statement that adds a row."""
+    places = ", ".join("?" * cells)
+    return f"INSERT INTO {table} VALUES ({places})"  # noqa: S608 - names of ours
+
+
 def signed(number: int) -> int:
     """Return a number of 64 bits as SQLite has it."""
     return number - 2 * _SIGN if number >= _SIGN else number

@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from observer.store.archive import read_baseline
+from observer.store.bindings import enter_bindings
 from observer.store.database import StoreError, failing, open_store, transaction
+from observer.store.journal import Journal
 from observer.store.retention import prune, size
 from observer.store.tables import (
-    Journal,
     accept_picture,
-    enter_bindings,
     enter_boot,
     enter_findings,
     enter_picture,
@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 
 
 class Session:
-    """One boot in the file. All methods raise StoreError."""
+    """One boot in the file. All methods raise StoreError; then it must be closed."""
 
     def __init__(self, path: Path, running: Running, now: Moment) -> None:
         """Open the file, or make it, and enter the boot."""
@@ -86,16 +86,12 @@ class Session:
         same = all(new is old for new, old in zip(wanted, self._said, strict=True))
         if not batch and same and idle:
             return
-        try:
-            with transaction(self._connection, self._path):
-                rows = self._journal.append(batch, now.offset_ns)
-                self._say(wanted)
-                touch_boot(self._connection, self._boot, now)
-                if prune(self._connection, limits, rows=rows):
-                    self._journal.forget_drivers()
-        except BaseException:
-            self._journal.forget_drivers()
-            raise
+        with transaction(self._connection, self._path):
+            rows = self._journal.append(batch, now.offset_ns)
+            self._say(wanted)
+            touch_boot(self._connection, self._boot, now)
+            if prune(self._connection, limits, rows=rows):
+                self._journal.forget_drivers()
         self._said, self._alive_ns = wanted, now.ktime_ns
         with failing(self._path):
             self.size_bytes = size(self._connection)

@@ -42,6 +42,7 @@ BATCH: Final = 2000  # are written at once at most, as when the disk was slow
 COMMIT_SECONDS: Final = 1.0
 RETRY_NS: Final = 5_000_000_000  # after the file could not be opened or written
 CLOSE_SECONDS: Final = 10.0  # for the rest; a disk may hang
+TELL_NS: Final = 60_000_000_000  # before another problem is told
 SET_ASIDE: Final = 3  # files of one run; then something else is to blame
 NOTICES: Final = 100  # that wait to be told
 
@@ -93,7 +94,7 @@ class Store:
         self._ready = self._off = False
         self._set_aside = 0
         self._problem: str | None = None
-        self._retry_ns = 0
+        self._retry_ns = self._tell_ns = 0
         self._offered = self._refused = 0  # by the caller's thread
         self._written = self._failed = 0  # by the writer's
 
@@ -256,8 +257,11 @@ class Store:
         """Try again later; what was not written waits for that."""
         self._close_session()
         self._retry_ns = moment.ktime_ns + RETRY_NS
-        if problem != self._problem:
+        if self._problem is None or (
+            problem != self._problem and moment.ktime_ns >= self._tell_ns
+        ):
             self._problem = problem
+            self._tell_ns = moment.ktime_ns + TELL_NS
             self._notices.append(Notice("history is not kept", problem))
 
     def _drop_batch(self) -> None:
