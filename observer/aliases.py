@@ -23,9 +23,8 @@ _BYTE: Final = r"(\*|[0-9A-F]{2})"
 _PATTERN: Final = re.compile(
     rf"(vfio_)?pci:v{_ID}d{_ID}sv{_ID}sd{_ID}bc{_BYTE}sc{_BYTE}i{_BYTE}\*?"
 )
-_WORD: Final = re.compile(r"[^ \t]+")
-_NOTHING: Final = {"true", "false"}  # programs that stand for not loading
-_ON_COMMAND_LINE: Final = ("modprobe.blacklist=", "module_blacklist=")
+# An alias that a device could ask for, or that stands for vfio.
+_OF_PCI: Final = re.compile(r"(?:pci|vfio_pci):|[*?\[]")
 
 
 class Alias(NamedTuple):
@@ -50,6 +49,17 @@ def built_in_aliases(text: str) -> Iterator[Alias]:
         yield from _alias(module, pattern)
 
 
+def odd_aliases(text: str) -> tuple[str, ...]:
+    """Return the aliases of a modules.alias that may be PCI's and aren't understood."""
+    return tuple(
+        pattern
+        for line in text.split("\n")
+        if line.startswith("alias ")
+        and _OF_PCI.match(pattern := line.split(" ")[1])
+        and not _PATTERN.fullmatch(pattern)
+    )
+
+
 def _alias(module: str, pattern: str) -> Iterator[Alias]:
     match = _PATTERN.fullmatch(pattern)
     if match is not None:
@@ -72,9 +82,31 @@ def _entry(flag: str | None, *fields: str) -> Id:
 
 def built_in_modules(text: str) -> frozenset[str]:
     """Name the modules of a modules.builtin."""
-    return frozenset(
-        module_name(line.rpartition("/")[2].partition(".")[0])
-        for line in text.splitlines()
+    return frozenset(map(_of_path, text.splitlines()))
+
+
+def loadable_modules(text: str) -> dict[str, frozenset[str]]:
+    """Name the modules of a modules.dep, with all those that each of them needs."""
+    found = {}
+    for line in text.splitlines():
+        path, _, needs = line.partition(":")
+        found[_of_path(path)] = frozenset(map(_of_path, needs.split()))
+    return found
+
+
+def _of_path(path: str) -> str:
+    return module_name(path.rpartition("/")[2].partition(".ko")[0])
+
+
+def modalias(device: Device) -> str:
+    """Spell the alias that a device asks for."""
+    ids = device._asdict()
+    class_ = ids.pop("class_")
+    names = zip(("v", "d", "sv", "sd"), ids.values(), strict=True)
+    return (
+        "pci:"
+        + "".join(f"{name}{value:08X}" for name, value in names)
+        + f"bc{class_ >> 16:02X}sc{class_ >> 8 & 0xFF:02X}i{class_ & 0xFF:02X}"
     )
 
 
@@ -83,28 +115,30 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
-def blacklist(configuration: Mapping[str, str], command_line: str) -> dict[str, str]:
-    """Say by module in which file it is blacklisted.
+class _Index:
+    """Aliases, arranged so that those of a device are found at once."""
 
-    `configuration` has the text of each file of modprobe.d by its path. A module whose
-    `install` command is `/bin/false` or `/bin/true` counts too.
-    """
-    found: dict[str, str] = {}
-    for path, text in configuration.items():
-        for line in text.replace("\\\n", "").split("\n"):
-            match _WORD.findall(line):
-                case ["blacklist", module, *_]:
-                    found.setdefault(module_name(module), path)
-                case ["install", module, program, *_] if (
-                    program.rpartition("/")[2] in _NOTHING
-                ):
-                    found.setdefault(module_name(module), path)
-    for word in command_line.split():
-        option, equals, modules = word.partition("=")
-        if option + equals in _ON_COMMAND_LINE:
-            for module in filter(None, modules.split(",")):
-                found.setdefault(module_name(module), "the kernel's command line")
-    return found
+    def __init__(self, aliases: Iterable[Alias]) -> None:
+        """Take them in their order."""
+        aliases = tuple(aliases)
+        self.modules = tuple(alias.module for alias in aliases)
+        self._table = Table(tuple(alias.id for alias in aliases))
+        self._ids: dict[str, list[Id]] = {}
+        for module, entry in aliases:
+            self._ids.setdefault(module, []).append(entry)
+
+    def ids(self, module: str) -> tuple[Id, ...]:
+        return tuple(self._ids.get(module, ()))
+
+    def of(self, device: Device, *, override_only: bool) -> tuple[str, ...]:
+        entries = self._table.entries
+        return tuple(
+            dict.fromkeys(
+                self.modules[place]
+                for place in self._table.hits(device)
+                if bool(entries[place].override_only) == override_only
+            )
+        )
 
 
 class Aliases:
@@ -122,13 +156,9 @@ class Aliases:
         blacklist: Mapping[str, str] | None = None,
     ) -> None:
         """Take what the functions above understood."""
-        loadable = tuple(loadable)
-        self._table = Table(tuple(alias.id for alias in loadable))
-        self._modules = tuple(alias.module for alias in loadable)
-        self._ids: dict[str, list[Id]] = {}
-        for module, entry in (*loadable, *built_in):
-            self._ids.setdefault(module, []).append(entry)
-        self._built_in = frozenset(built_in_modules)
+        self._loadable = _Index(loadable)
+        self._built_in = _Index(built_in)
+        self._names = frozenset(built_in_modules)
         self._blacklist = blacklist or {}
 
     def ids(self, module: str) -> tuple[Id, ...]:
@@ -136,29 +166,28 @@ class Aliases:
 
         Nothing is known of most built-in modules: they have none then.
         """
-        return tuple(self._ids.get(module_name(module), ()))
+        name = module_name(module)
+        return self._loadable.ids(name) or self._built_in.ids(name)
 
     def modules(self, device: Device) -> tuple[str, ...]:
         """Name what `modprobe` would load for the device, blacklists aside."""
-        return self._for(device, override_only=False)
+        return self._loadable.of(device, override_only=False)
+
+    def built_in_modules(self, device: Device) -> tuple[str, ...]:
+        """Name the built-in modules that list the device, as far as they tell."""
+        return self._built_in.of(device, override_only=False)
 
     def override_only_modules(self, device: Device) -> tuple[str, ...]:
         """Name the modules that can drive the device with its driver_override only."""
-        return self._for(device, override_only=True)
+        return self._loadable.of(device, override_only=True)
 
-    def _for(self, device: Device, *, override_only: bool) -> tuple[str, ...]:
-        entries = self._table.entries
-        return tuple(
-            dict.fromkeys(
-                self._modules[place]
-                for place in self._table.hits(device)
-                if bool(entries[place].override_only) == override_only
-            )
-        )
+    def tell_built_in(self) -> bool:
+        """Say whether ids of built-in modules are known at all."""
+        return bool(self._built_in.modules)
 
     def builtin(self, module: str) -> bool:
         """Say whether the module is part of the kernel."""
-        return module_name(module) in self._built_in
+        return module_name(module) in self._names
 
     def blacklisted(self, module: str) -> str | None:
         """Say where it is forbidden to load it for a device; None: nowhere."""
