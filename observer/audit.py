@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from textwrap import wrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.findings import Picture, findings, notes
@@ -11,6 +10,7 @@ from observer.findings.picture import unix_time
 from observer.model.explanation import spelled
 from observer.notation import device_object, id_object
 from observer.record import Outcome, Source
+from observer.terminal import counted, cut, section, table, wrapped
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from observer.machine import Machine, PciDevice, PciDriver
 
 FORMAT, VERSION = "pci-observer-audit", 1
-WIDTH: Final = 100  # of a terminal; a command may be longer, for it is copied whole
-_CELL: Final = 24
 _COLUMNS: Final = ("ADDRESS", "IDS", "CLASS", "DRIVER", "OVERRIDE", "CANDIDATES")
 
 
@@ -182,13 +180,13 @@ def as_text(audit: Audit, clock: Clock = unix_time) -> Iterator[str]:
     yield from _summary(audit, clock)
     for finding in audit.findings:
         yield ""
-        yield from _wrapped(f"{finding.finding}: {finding.text}", "    ")
+        yield from wrapped(f"{finding.finding}: {finding.text}", "    ")
         yield f"    $ {finding.cure}"
     yield ""
-    yield from _table(audit)
-    yield from _section("Notes:", _noted(audit))
-    yield from _section("Dynids:", _dynids(audit.machine))
-    yield from _section("Unknown:", _unknown(audit))
+    yield from table([_COLUMNS, *map(_row, audit.devices)])
+    yield from section("Notes:", _noted(audit))
+    yield from section("Dynids:", _dynids(audit.machine))
+    yield from section("Unknown:", _unknown(audit))
 
 
 def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
@@ -196,29 +194,17 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     bound = sum(device.driver is not None for device in machine.devices.values())
     dynids = sum(len(each.dynids or ()) for each in machine.drivers.values())
     found = len(audit.findings)
-    yield from _wrapped(
+    yield from wrapped(
         f"Linux {printable(machine.release)}, semantics {audit.semantics}, layout "
-        f"{machine.layout}: {_counted(len(machine.devices), 'device')}, {bound} bound; "
-        f"{_counted(len(machine.drivers), 'driver')}, {_counted(dynids, 'dynid')}; "
-        f"{_counted(found, 'finding') if found else 'nothing is wrong'}."
+        f"{machine.layout}: {counted(len(machine.devices), 'device')}, {bound} bound; "
+        f"{counted(len(machine.drivers), 'driver')}, {counted(dynids, 'dynid')}; "
+        f"{counted(found, 'finding') if found else 'nothing is wrong'}."
     )
     since_ns = _unix(machine, machine.observed_since_ns)
     if since_ns is None:
         yield "A look at one moment: what happened before is unknown."
     else:
         yield f"Watched since {clock(since_ns)}."
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _table(audit: Audit) -> Iterator[str]:
-    rows = [_COLUMNS, *map(_row, audit.devices)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield _cut("  ".join(cells).rstrip(), WIDTH)
 
 
 def _row(audited: Audited) -> tuple[str, ...]:
@@ -231,18 +217,14 @@ def _row(audited: Audited) -> tuple[str, ...]:
         printable(device.address),
         f"{device.ids.vendor:04x}:{device.ids.device:04x}",
         f"{device.ids.class_:06x}",
-        _cut(quoted(device.driver), _CELL) if device.driver is not None else "-",
-        _cut(quoted(override), _CELL) if override is not None else "-",
+        cut(quoted(device.driver)) if device.driver is not None else "-",
+        cut(quoted(override)) if override is not None else "-",
         ", ".join(names) or "-",
     )
 
 
 def _name(candidate: Candidate) -> str:
     return quoted(candidate.driver) + ("" if candidate.certain else "?")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _noted(audit: Audit) -> Iterator[str]:
@@ -264,22 +246,4 @@ def _unknown(audit: Audit) -> Iterator[str]:
         yield "The order of registration is unknown: candidates stand by name."
     hidden = [name for name, each in machine.drivers.items() if each.dynids is None]
     if hidden:
-        yield f"The dynids of {_counted(len(hidden), 'driver')} are unknown."
-
-
-def _section(heading: str, lines: Iterator[str]) -> Iterator[str]:
-    for place, line in enumerate(lines):
-        if place == 0:
-            yield ""
-            yield heading
-        yield from _wrapped(f"    {line}", " " * 8)
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return wrap(
-        text,
-        WIDTH,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield f"The dynids of {counted(len(hidden), 'driver')} are unknown."

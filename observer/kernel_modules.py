@@ -53,6 +53,11 @@ class KernelModules(NamedTuple):
             frozenset(map(module_name, _LITERAL.findall(files["modules.alias"]))),
         )
 
+    @property
+    def known(self) -> bool:
+        """Tell whether anything could be read."""
+        return bool(self.loadable or self.built_in)
+
     def has(self, module: str) -> bool:
         """Say whether a module of this name is part of the kernel or can be loaded."""
         return module in self.loadable or module in self.built_in

@@ -18,9 +18,10 @@ from machines import (
     machines,
 )
 
-from observer.audit import WIDTH, as_object, as_text, audit, has_findings
+from observer.audit import as_object, as_text, audit, has_findings
 from observer.machine import Machine, Origin
 from observer.record import Device, Id
+from observer.terminal import WIDTH
 
 SECOND = "0000:00:03.0"
 GREEDY = driver("vfio-pci", ANY_OVERRIDE_ONLY, dynids=(E1000_ID,), module="vfio_pci")

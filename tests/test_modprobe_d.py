@@ -5,19 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from observer.modprobe_d import (
-    ModprobeD,
-    Softdep,
     blacklist,
-    lines_of,
-    parameters,
-    softdeps,
 )
-from observer.record import Device
 
 CONFIGURATION = """\
 # blacklist commented
@@ -81,5 +71,3 @@ def test_blacklist_as_modprobe_reads_it(tmp_path: Path) -> None:
     }
     ours = blacklist({"": CONFIGURATION}, line)
     assert shown | {"8139too", "8139cp"} == ours.keys()
-
-

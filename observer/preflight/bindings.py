@@ -1,0 +1,182 @@
+"""What would become of one device's binding."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from observer.model.explanation import spelled
+from observer.preflight.candidates import Comes
+from observer.preflight.shape import Change, Kind, Note
+from observer.record import Id
+from observer.text import printable, quoted
+
+if TYPE_CHECKING:
+    from observer.machine import PciDevice
+    from observer.preflight.outlook import Outlook
+    from observer.preflight.view import View
+
+IDLE: Final = {"vfio-pci", "pci-stub"}  # they keep a device for others to use
+
+
+def binding(
+    view: View, device: PciDevice, now: Outlook, then: Outlook
+) -> Change | Note | None:
+    """Say what changes, or what to know; None: all stays."""
+    if device.physfn is not None:
+        return _virtual_function(view, device)
+    if device.driver is None:
+        return _without_driver(view, device, now, then)
+    difference = _candidates_changed(view, device, now, then)
+    if any(view.is_its(device, each) for each in then.candidates):
+        if view.is_its(device, then.winner):
+            return _note(device, difference)
+        if then.winner is None:
+            if difference:
+                text = f"{difference}; {_clause(then.reason)}"
+                return _change(Kind.MAY_CHANGE, device, text)
+            return _note(device, f"as now, {_clause(then.reason)}")
+    return _loss(view, device, now, then)
+
+
+def _candidates_changed(
+    view: View, device: PciDevice, now: Outlook, then: Outlook
+) -> str:
+    """Say which drivers come to match and which no longer do, "" if the same.
+
+    Nothing is said where the modules of the running kernel are not known.
+    """
+    if not view.here.modules.known:
+        return ""
+    before = {each.module: each.label for each in now.candidates}
+    after = {each.module: each.label for each in then.candidates}
+    if device.driver is not None:
+        before.setdefault(view.names.module(device.driver), quoted(device.driver))
+    new = [f"+{label}" for module, label in after.items() if module not in before]
+    old = [f"-{label}" for module, label in before.items() if module not in after]
+    return f"candidate set changed: {', '.join(new + old)}" if new or old else ""
+
+
+def _virtual_function(view: View, device: PciDevice) -> Change | None:
+    """Say no more than that the driver is gone: VFs are made anew after each boot."""
+    module = None if device.driver is None else view.names.module(device.driver)
+    if module is None or view.then.has(module):
+        return None
+    return _change(
+        Kind.LOSES_DRIVER, device, _absent(view, device.driver or "", module)
+    )
+
+
+def _without_driver(
+    view: View, device: PciDevice, now: Outlook, then: Outlook
+) -> Change | Note | None:
+    override = device.driver_override
+    if not then.candidates:
+        return _note(device, _candidates_changed(view, device, now, then))
+    if override is not None and view.then.override(device) is None:
+        text = (
+            f"no driver, for driver_override is {quoted(override)}, which does not "
+            f"persist; {_outcome(then)}"
+        )
+        return _change(
+            Kind.OVERRIDE_NOT_PERSISTENT, device, text, _persist(device, override)
+        )
+    if now.candidates:
+        return _note(device, _candidates_changed(view, device, now, then))
+    text = f"no driver now; {_candidates_changed(view, device, now, then)}; {_outcome(then)}"
+    return _change(Kind.GAINS_DRIVER, device, text)
+
+
+def _loss(view: View, device: PciDevice, now: Outlook, then: Outlook) -> Change:
+    driver, override = device.driver or "", device.driver_override
+    expected = f"{quoted(driver)} now; {_outcome(then)}"
+    if override is not None and view.then.override(device) != override:
+        text = f"{expected}: driver_override={quoted(override)} is not persistent"
+        return _change(
+            Kind.OVERRIDE_NOT_PERSISTENT, device, text, _persist(device, override)
+        )
+    module = view.names.module(driver)
+    if view.has_dynid(device) and view.then.has(module):
+        text = f"{expected}: {_dynid(view, device, module)}"
+        return _change(
+            Kind.DYNID_NOT_PERSISTENT, device, text, _ids_parameter(device, driver)
+        )
+    kind = Kind.OTHER_DRIVER if then.candidates else Kind.LOSES_DRIVER
+    if any(view.is_its(device, each) for each in now.candidates):
+        return _change(kind, device, f"{expected}: {_why(view, device, then)}")
+    text = f"{expected}: nothing that outlives a reboot gives it to {quoted(driver)}"
+    if not view.then.has(module):
+        text = f"{expected}: {_absent(view, driver, module)}"
+    return _change(kind, device, text)
+
+
+def _outcome(then: Outlook) -> str:
+    if then.winner is not None:
+        return f"then {then.winner.label}"
+    if then.candidates:
+        return f"then one of {', '.join(each.label for each in then.candidates)}"
+    return "then no driver"
+
+
+def _why(view: View, device: PciDevice, then: Outlook) -> str:
+    driver = device.driver or ""
+    module = view.names.module(driver)
+    if not view.then.has(module):
+        return _absent(view, driver, module)
+    if view.then.override(device) not in {None, driver}:
+        return _clause(then.reason)
+    for each in then.kept_out:
+        if each.module == module:
+            if each.comes is Comes.BLACKLISTED:
+                return (
+                    f"module {module} is blacklisted in {printable(each.place or '')}"
+                )
+            return f"nothing loads module {module} at boot"
+    if any(each.module == module for each in then.candidates):
+        return _clause(then.reason)
+    ids = device.ids
+    return (
+        f"module {module} of {printable(view.there.release)} does not list "
+        f"{ids.vendor:04x}:{ids.device:04x}"
+    )
+
+
+def _absent(view: View, driver: str, module: str) -> str:
+    release = printable(view.there.release)
+    return f"{quoted(driver)} (module {module}) is absent from {release}"
+
+
+def _dynid(view: View, device: PciDevice, module: str) -> str:
+    found = spelled(Id(device.ids.vendor, device.ids.device))
+    if view.config.dynids(module, built_in=False) and view.then.built_in(module):
+        return (
+            f"{module.replace('_', '-')} is built in in the target kernel; modprobe.d "
+            "options do not apply"
+        )
+    if view.config.dynids(module, built_in=view.then.built_in(module)):
+        return f"nothing loads module {module} at boot"
+    return f"its dynid {found} is not persistent"
+
+
+def _ids_parameter(device: PciDevice, driver: str) -> str | None:
+    if driver not in IDLE:
+        return None
+    return f"{driver}.ids={device.ids.vendor:04x}:{device.ids.device:04x}"
+
+
+def _persist(device: PciDevice, override: str) -> str:
+    return f"driverctl set-override {device.address} {shlex.quote(printable(override))}"
+
+
+def _change(
+    kind: Kind, device: PciDevice, text: str, cure: str | None = None
+) -> Change:
+    return Change(kind, device.address, text, cure)
+
+
+def _note(device: PciDevice, text: str) -> Note | None:
+    return Note(device.address, text) if text else None
+
+
+def _clause(sentence: str) -> str:
+    return sentence.removesuffix(".")
