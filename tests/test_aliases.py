@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -19,10 +21,13 @@ from observer.aliases import (
     built_in_aliases,
     built_in_modules,
     loadable_aliases,
+    loadable_modules,
+    modalias,
+    odd_aliases,
 )
 from observer.model.primitives import id_matches
 from observer.model.table import is_terminator
-from observer.modules_dir import read_aliases
+from observer.modules_dir import read_modules
 from observer.record import PCI_ANY_ID, Device, Id
 
 if TYPE_CHECKING:
@@ -65,13 +70,6 @@ def pattern(entry: Id, *, exact: bool = False) -> str:
         covered = exact or entry.class_mask >> shift & 0xFF
         text += f"{name}{entry.class_ >> shift & 0xFF:02X}" if covered else f"{name}*"
     return ("vfio_" if entry.override_only else "") + "pci:" + text
-
-
-def concrete(entry: Id, other: int) -> Device:
-    """Make a device that fits an entry, with `other` where any value would do."""
-    ids = (other if value == ANY else value & 0xFFFF for value in entry[:4])
-    any_class = other << 8 & 0xFFFFFF & ~entry.class_mask
-    return Device(*ids, entry.class_ | any_class)  # type: ignore[call-arg]
 
 
 def test_ids(aliases: Aliases) -> None:
@@ -243,16 +241,36 @@ def modprobe(*arguments: str | Path) -> list[str]:
     return done.stdout.decode().split("\n")[:-1]
 
 
-def resolved(directory: Path, release: str, devices: Sequence[Device]) -> list[str]:
-    """Let modprobe name the modules of each device, once each, NOT_PCI after each."""
-    words = [
-        word
-        for device in devices
-        for word in (pattern(Id(*device), exact=True), NOT_PCI)
-    ]
+def asked(pattern: str, source: random.Random) -> str:
+    """Make what a device asks for of an alias: any value for each of its wildcards."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in {"v", "d", "sv", "sd"}:
+            return f"{name}{source.choice([0, 0x8086, source.randrange(1 << 16)]):08X}"
+        return f"{name}{source.randrange(256):02X}"
+
+    concrete = re.sub(r"(?<=[:0-9A-F*])(v|d|sv|sd|bc|sc|i)\*", value, pattern)
+    return concrete.removesuffix("*")
+
+
+def device_of(alias: str) -> Device:
+    """Return the device that asks for this."""
+    ids = re.fullmatch(r"\w+:v(.+)d(.+)sv(.+)sd(.+)bc(..)sc(..)i(..)", alias)
+    assert ids is not None, alias
+    vendor, device, subvendor, subdevice, *class_ = ids.groups()
+    return Device(
+        *(int(field, 16) for field in (vendor, device, subvendor, subdevice)),
+        int("".join(class_), 16),  # type: ignore[call-arg]
+    )
+
+
+def resolved(directory: Path, release: str, aliases: Sequence[str]) -> list[str]:
+    """Let modprobe name the modules of each alias, once each, NOT_PCI after each."""
     found = modprobe(
         *("--config", "/dev/null", "--dirname", directory, "--set-version", release),
-        *("--all", "--resolve-alias", *words),
+        *("--all", "--resolve-alias"),
+        *(word for alias in aliases for word in (alias, NOT_PCI)),
     )
     once: list[str] = []
     for name in found:
@@ -262,22 +280,84 @@ def resolved(directory: Path, release: str, devices: Sequence[Device]) -> list[s
     return once
 
 
+def patterns(directory: Path) -> list[str]:
+    """Return each alias of a kernel's that mentions PCI's form, none left out."""
+    loadable = (directory / "modules.alias").read_text()
+    built_in = (directory / "modules.builtin.modinfo").read_text()
+    return [
+        *re.findall(r"(?m)^alias ((?:\w*_)?pci:\S+) ", loadable),
+        *re.findall(r"\.alias=((?:\w*_)?pci:[^\0]+)", built_in),
+    ]
+
+
 @pytest.mark.guest  # needs a guest's kernel
 @pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12.90", "7.3"])
 def test_as_modprobe_resolves(kernel: str) -> None:
-    """For a device of each alias modprobe finds the same modules in the same order."""
+    """For a device of each alias modprobe finds the same modules in the same order.
+
+    What is built in it tells only where nothing can be loaded.
+    """
     image = vmlinuz(kernel)
-    directory, release = image.parents[1], image.name.removeprefix("vmlinuz-")
-    aliases, _gaps = read_aliases(release, root=directory / "lib/modules")
-    lines = (directory / f"lib/modules/{release}/modules.alias").read_text()
-    every = [entry for _module, entry in loadable_aliases(lines)]
+    root, release = image.parents[1], image.name.removeprefix("vmlinuz-")
+    directory = root / "lib/modules" / release
+    aliases = read_modules(directory)[0].aliases
+    source = random.Random(release)  # noqa: S311 - no secret
+    every = [asked(each, source) for each in patterns(directory)]
     assert 8000 < len(every)
+
+    def ours(alias: str) -> tuple[str, ...]:
+        device = device_of(alias)
+        if alias.startswith("vfio_"):
+            return aliases.override_only_modules(device)
+        return aliases.modules(device) or aliases.built_in_modules(device)
+
     for first in range(0, len(every), 500):
-        devices = [
-            concrete(entry, (0, 0x8086, 0x0300)[place % 3])
-            for place, entry in enumerate(every[first : first + 500])
-        ]
-        ours = [
-            name for device in devices for name in (*aliases.modules(device), NOT_PCI)
-        ]
-        assert ours == resolved(directory, release, devices)
+        some = every[first : first + 500]
+        expected = resolved(root, release, some)
+        assert expected == [name for alias in some for name in (*ours(alias), NOT_PCI)]
+
+
+@pytest.mark.guest  # needs a guest's kernel
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12.90", "7.3"])
+def test_no_alias_of_a_kernel_is_odd(kernel: str) -> None:
+    """Of Debian's kernels every alias is understood, and counted."""
+    image = vmlinuz(kernel)
+    release = image.name.removeprefix("vmlinuz-")
+    directory = image.parents[1] / "lib/modules" / release
+    lines = (directory / "modules.alias").read_text()
+    assert () == odd_aliases(lines)
+    told = (directory / "modules.builtin.modinfo").read_text()
+    understood = [*loadable_aliases(lines), *built_in_aliases(told)]
+    assert len(patterns(directory)) == len(understood)
+
+
+def test_odd_aliases() -> None:
+    """What a device could ask for, in a form that is not an id's, is told."""
+    odd = ("pci:v00008086d*", "pci:v00008086d0000100esv*sd*bc*sc*i*", "*", "[p]ci:*")
+    usual = (
+        "pci:v00008086d0000100Esv*sd*bc*sc*i*",
+        "vfio_pci:v*d*sv*sd*bc*sc*i*",
+        "usb:v*",
+        "mypci:v00008086d*",
+    )
+    text = "".join(f"alias {each} module\n" for each in (*odd, *usual))
+    assert odd == odd_aliases(f"# comment\n{text}")
+
+
+@given(strategies.devices)
+def test_modalias(device: Device) -> None:
+    """A device asks for what fits it exactly."""
+    assert pattern(Id(*device), exact=True) == modalias(device)
+
+
+def test_loadable_modules() -> None:
+    """Names come without directory and suffix, with _, and with what each needs."""
+    text = (
+        "kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz "
+        "kernel/drivers/vfio/pci/vfio-pci-core.ko.xz\n"
+        "updates/dkms/r8125.ko:\n"
+    )
+    assert {
+        "vfio_pci": frozenset({"vfio", "vfio_pci_core"}),
+        "r8125": frozenset(),
+    } == loadable_modules(text)

@@ -83,7 +83,8 @@ def _without_driver(
         )
     if now.candidates:
         return _note(device, _candidates_changed(view, device, now, then))
-    text = f"no driver now; {_candidates_changed(view, device, now, then)}; {_outcome(then)}"
+    changed = _candidates_changed(view, device, now, then)
+    text = f"no driver now; {changed}; {_outcome(then)}"
     return _change(Kind.GAINS_DRIVER, device, text)
 
 
