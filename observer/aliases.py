@@ -80,6 +80,13 @@ def _entry(flag: str | None, *fields: str) -> Id:
     return Id(vendor, device, subvendor, subdevice, class_, mask, 0, int(bool(flag)))
 
 
+def told_modules(text: str) -> frozenset[str]:
+    """Name the modules of a modules.builtin.modinfo: some are in no modules.builtin."""
+    return frozenset(
+        module_name(each.partition(".")[0]) for each in text.split("\0") if "." in each
+    )
+
+
 def built_in_modules(text: str) -> frozenset[str]:
     """Name the modules of a modules.builtin."""
     return frozenset(map(_of_path, text.splitlines()))

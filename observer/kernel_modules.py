@@ -12,6 +12,7 @@ from observer.aliases import (
     loadable_aliases,
     loadable_modules,
     module_name,
+    told_modules,
 )
 from observer.modprobe_d import Softdep, lines_of, softdeps
 
@@ -48,7 +49,7 @@ class KernelModules(NamedTuple):
                 built_in_modules=built_in,
             ),
             loadable_modules(files["modules.dep"]),
-            built_in,
+            built_in | told_modules(files["modules.builtin.modinfo"]),
             softdeps(lines_of({"modules.softdep": files["modules.softdep"]})),
             frozenset(map(module_name, _LITERAL.findall(files["modules.alias"]))),
         )

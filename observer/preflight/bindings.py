@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from observer.model.explanation import spelled
 from observer.preflight.candidates import Comes
 from observer.preflight.shape import Change, Kind, Note
-from observer.record import Id
+from observer.record import PCI_ANY_ID, Id
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def _without_driver(
         return _note(device, _candidates_changed(view, device, now, then))
     if override is not None and view.then.override(device) is None:
         text = (
-            f"no driver, for driver_override is {quoted(override)}, which does not "
-            f"persist; {_outcome(then)}"
+            f"no driver, for driver_override={quoted(override)}, which is not "
+            f"persistent; {_outcome(then)}"
         )
         return _change(
             Kind.OVERRIDE_NOT_PERSISTENT, device, text, _persist(device, override)
@@ -97,11 +97,10 @@ def _loss(view: View, device: PciDevice, now: Outlook, then: Outlook) -> Change:
             Kind.OVERRIDE_NOT_PERSISTENT, device, text, _persist(device, override)
         )
     module = view.names.module(driver)
-    if view.has_dynid(device) and view.then.has(module):
-        text = f"{expected}: {_dynid(view, device, module)}"
-        return _change(
-            Kind.DYNID_NOT_PERSISTENT, device, text, _ids_parameter(device, driver)
-        )
+    dynid = view.dynid(device)
+    if dynid is not None and view.then.has(module):
+        text = f"{expected}: {_dynid(view, driver, dynid)}"
+        return _change(Kind.DYNID_NOT_PERSISTENT, device, text)
     kind = Kind.OTHER_DRIVER if then.candidates else Kind.LOSES_DRIVER
     if any(view.is_its(device, each) for each in now.candidates):
         return _change(kind, device, f"{expected}: {_why(view, device, then)}")
@@ -129,44 +128,54 @@ def _why(view: View, device: PciDevice, then: Outlook) -> str:
     for each in then.kept_out:
         if each.module == module:
             if each.comes is Comes.BLACKLISTED:
-                return (
-                    f"module {module} is blacklisted in {printable(each.place or '')}"
-                )
-            return f"nothing loads module {module} at boot"
+                return f"module {quoted(module)} is blacklisted in {printable(each.place or '')}"
+            return f"nothing loads module {quoted(module)} at boot"
     if any(each.module == module for each in then.candidates):
         return _clause(then.reason)
     ids = device.ids
     return (
-        f"module {module} of {printable(view.there.release)} does not list "
+        f"module {quoted(module)} of {printable(view.there.release)} does not list "
         f"{ids.vendor:04x}:{ids.device:04x}"
     )
 
 
 def _absent(view: View, driver: str, module: str) -> str:
     release = printable(view.there.release)
-    return f"{quoted(driver)} (module {module}) is absent from {release}"
+    return f"{quoted(driver)} (module {quoted(module)}) is absent from {release}"
 
 
-def _dynid(view: View, device: PciDevice, module: str) -> str:
-    found = spelled(Id(device.ids.vendor, device.ids.device))
-    if view.config.dynids(module, built_in=False) and view.then.built_in(module):
-        return (
-            f"{module.replace('_', '-')} is built in in the target kernel; modprobe.d "
-            "options do not apply"
+def _dynid(view: View, driver: str, dynid: Id) -> str:
+    """Say why a dynid would be missing, and what makes it stay."""
+    module = view.names.module(driver)
+    built_in = view.then.built_in(module)
+    if dynid in view.config.dynids(module, built_in=built_in):
+        return f"nothing loads module {quoted(module)} at boot"
+    text = f"its dynid {spelled(dynid)} is not persistent"
+    if dynid in view.config.dynids(module, built_in=False):
+        text = (
+            f"{quoted(driver)} is built in in the target kernel; modprobe.d options do "
+            "not apply"
         )
-    if view.config.dynids(module, built_in=view.then.built_in(module)):
-        return f"nothing loads module {module} at boot"
-    return f"its dynid {found} is not persistent"
-
-
-def _ids_parameter(device: PciDevice, driver: str) -> str | None:
     if driver not in IDLE:
-        return None
-    return f"{driver}.ids={device.ids.vendor:04x}:{device.ids.device:04x}"
+        return text
+    text += f"; use {driver}.ids={_as_parameter(dynid)} on the command line"
+    if not built_in and view.config.loads(module) is None:
+        text += f", and name {quoted(module)} in modules-load.d"
+    return text
+
+
+def _as_parameter(dynid: Id) -> str:
+    """Spell it for `ids=`, without what is any."""
+    fields = [*dynid[:6]]
+    defaults = [PCI_ANY_ID, PCI_ANY_ID, 0, 0]
+    while defaults and fields[-1] == defaults.pop():
+        fields.pop()
+    return ":".join(f"{field:04x}" for field in fields)
 
 
 def _persist(device: PciDevice, override: str) -> str:
-    return f"driverctl set-override {device.address} {shlex.quote(printable(override))}"
+    address = printable(device.address)
+    return f"driverctl set-override {address} {shlex.quote(printable(override))}"
 
 
 def _change(

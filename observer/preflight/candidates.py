@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.aliases import Alias, Aliases, module_name
 from observer.model import expect
 from observer.record import Driver, Inputs, Outcome, Source
-from observer.text import quoted
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,7 +50,14 @@ class Candidate(NamedTuple):
     @property
     def label(self) -> str:
         """Name it in a sentence."""
-        return f"module {self.module}" if self.driver is None else quoted(self.driver)
+        if self.driver is None:
+            return f"module {quoted(self.module)}"
+        return quoted(self.driver)
+
+    @property
+    def where(self) -> str:
+        """Spell the place in a sentence."""
+        return printable(self.place or "")
 
     @property
     def registered(self) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from observer.preflight.candidates import Comes
-from observer.text import quoted
+from observer.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,19 +122,23 @@ def _race(
     )
     named = [each for each in willing if each.place]
     if len(named) == 1:
-        reason += f"; {named[0].label} is likely the first, for {named[0].place} has it"
+        place = named[0].place or ""
+        reason += (
+            f"; {named[0].label} is likely the first, for {printable(place)} has it"
+        )
     return None, Certainty.RACE, f"{reason}."
 
 
 def _unsure(prospects: Prospects, first: Candidate) -> str:
+    release = printable(prospects.kernel.release)
     return (
-        f"{first.label} is built in, and {prospects.kernel.release} does not tell the "
-        "ids of what is built in: those of now are taken."
+        f"{first.label} is built in, and {release} does not tell the ids of what is "
+        "built in: those of now are taken."
     )
 
 
 def _sure(first: Candidate, number: int) -> str:
-    brought = _BROUGHT.get(first.comes) or f"{first.place} names its module"
+    brought = _BROUGHT.get(first.comes) or f"{first.where} names its module"
     if number == 1:
         return f"{first.label} alone matches; {brought}."
     if first.comes is Comes.BUILT_IN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from observer.preflight.shape import Change, Kind, Note
-from observer.text import printable, quoted
+from observer.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def modules(view: View) -> Iterator[Note]:
     here, there = view.here.modules, view.there.modules
     for driver, number in users.items():
         module = view.names.module(driver)
-        of = f"{quoted(driver)} (module {module}, {number} bound)"
+        of = f"{quoted(driver)} (module {quoted(module)}, {number} bound)"
         if module in here.loadable and module in there.built_in:
             yield Note(None, f"{of} is built in in the target kernel")
         elif module in here.built_in and module in there.loadable:
@@ -71,7 +71,7 @@ def override_only(view: View) -> Iterator[Note]:
         devices = "1 device" if number == 1 else f"{number} devices"
         yield Note(
             None,
-            f"module {printable(module)} is new for {devices}, with driver_override "
+            f"module {quoted(module)} is new for {devices}, with driver_override "
             "only (alias vfio_pci:)",
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from observer.boot_config import BootConfig
     from observer.machine import Machine, PciDevice
     from observer.preflight.kernels import Kernel
+    from observer.record import Id
 
 _BY_HAND = {StoreFile.BIND, StoreFile.UNBIND, StoreFile.DRIVER_OVERRIDE}
 
@@ -37,7 +38,7 @@ class View:
         """
         self.machine, self.config = machine, config
         self.here, self.there = here, there
-        self.names = Names(machine, links)
+        self.names = Names(machine, links, (here.modules, there.modules))
         self.matching = Matching(machine)
         self.now = Prospects(here, there.modules, config, self.names, machine)
         self.then = Prospects(there, here.modules, config, self.names, machine)
@@ -66,14 +67,19 @@ class View:
             and self.names.module(device.driver) == candidate.module
         )
 
-    def has_dynid(self, device: PciDevice) -> bool:
-        """Tell whether it is by a dynid that the driver has the device."""
-        return self._match(device) is Source.DYNID
+    def dynid(self, device: PciDevice) -> Id | None:
+        """Return the dynid by which its driver has the device; None: not by one."""
+        found = self._match(device)
+        driver = self.machine.drivers.get(device.driver or "")
+        if found is None or driver is None or found.match is not Source.DYNID:
+            return None
+        return (driver.dynids or ())[found.index or 0]
 
-    def _match(self, device: PciDevice) -> Source | None:
+    def _match(self, device: PciDevice) -> Outcome | None:
+        """Return why its driver matches now."""
         for each in self.matching.of(device).matching:
             if each.driver == device.driver and isinstance(each.verdict, Outcome):
-                return each.verdict.match
+                return each.verdict
         return None
 
     def _declined(self, device: PciDevice) -> frozenset[str]:
@@ -88,8 +94,11 @@ class View:
             if isinstance(event, Write) and event.file in _BY_HAND:
                 return frozenset()
         if device.driver is not None:
-            if not self.machine.order_known or self._match(device) != Source.STATIC:
+            own = self._match(device)
+            if not self.machine.order_known or own is None:
                 return frozenset()
-            own = self._places.get(device.driver, 0)
-            matching = [each for each in matching if self._places[each] < own]
+            if own.match is not Source.STATIC:
+                return frozenset()
+            place = self._places[device.driver]
+            matching = [each for each in matching if self._places[each] < place]
         return frozenset(map(self.names.module, matching))
