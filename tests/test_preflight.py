@@ -248,8 +248,8 @@ def test_row_19_the_same_race_as_now() -> None:
     assert [] == said(found)
     assert [
         (
-            "as now, 2 candidates, r8125 and module r8169; winner by registration order, "
-            "which is a race"
+            "as now, 2 candidates, r8125 and module r8169; winner by registration "
+            "order, which is a race"
         )
     ] == notes(found)
 

@@ -128,7 +128,7 @@ def _why(view: View, device: PciDevice, then: Outlook) -> str:
     for each in then.kept_out:
         if each.module == module:
             if each.comes is Comes.BLACKLISTED:
-                return f"module {quoted(module)} is blacklisted in {printable(each.place or '')}"
+                return f"module {quoted(module)} is blacklisted in {each.where}"
             return f"nothing loads module {quoted(module)} at boot"
     if any(each.module == module for each in then.candidates):
         return _clause(then.reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from observer.candidates import Matching
+from observer.candidates import inputs_of, matches
+from observer.model import expect
 from observer.preflight.candidates import Candidate, Prospects
 from observer.preflight.names import Names
 from observer.preflight.outlook import Outlook, outlook
@@ -39,20 +40,18 @@ class View:
         self.machine, self.config = machine, config
         self.here, self.there = here, there
         self.names = Names(machine, links, (here.modules, there.modules))
-        self.matching = Matching(machine)
         self.now = Prospects(here, there.modules, config, self.names, machine)
         self.then = Prospects(there, here.modules, config, self.names, machine)
         self._places = {name: place for place, name in enumerate(machine.drivers)}
 
     def outlooks(self, device: PciDevice) -> tuple[Outlook, Outlook]:
         """Return what a boot of each of the kernels leads to."""
-        registered = self._declined(device)
 
         def is_its(candidate: Candidate) -> bool:
             return self.is_its(device, candidate)
 
         def declined(candidate: Candidate) -> bool:
-            return candidate.module in registered
+            return self._declined(device, candidate)
 
         return (
             outlook(self.now, device, is_its, declined),
@@ -69,36 +68,49 @@ class View:
 
     def dynid(self, device: PciDevice) -> Id | None:
         """Return the dynid by which its driver has the device; None: not by one."""
-        found = self._match(device)
-        driver = self.machine.drivers.get(device.driver or "")
-        if found is None or driver is None or found.match is not Source.DYNID:
+        if device.driver is None:
             return None
-        return (driver.dynids or ())[found.index or 0]
+        found = self._match(device, device.driver)
+        if found is None or found.match is not Source.DYNID:
+            return None
+        return (self.machine.drivers[device.driver].dynids or ())[found.index or 0]
 
-    def _match(self, device: PciDevice) -> Outcome | None:
-        """Return why its driver matches now."""
-        for each in self.matching.of(device).matching:
-            if each.driver == device.driver and isinstance(each.verdict, Outcome):
-                return each.verdict
-        return None
+    def _match(self, device: PciDevice, driver: str) -> Outcome | None:
+        """Return why a driver matches now; None: not, or it can't be told."""
+        known = self.machine.drivers.get(driver)
+        if known is None:
+            return None
+        inputs = inputs_of(known, device.ids, device.driver_override)
+        verdict = expect(self.machine.semantics, inputs)
+        matching = isinstance(verdict, Outcome) and matches(verdict)
+        return verdict if matching else None
 
-    def _declined(self, device: PciDevice) -> frozenset[str]:
-        """Name the modules whose drivers match now, and had the chance to bind it.
+    def _declined(self, device: PciDevice, candidate: Candidate) -> bool:
+        """Tell whether its driver matches now, and had the chance to bind the device.
 
         Nothing is known of that where somebody bound or unbound it by hand.
         """
-        matching = [each.driver for each in self.matching.of(device).matching]
-        if len(matching) < 2 and device.driver is not None:  # noqa: PLR2004 - none else
-            return frozenset()
-        for event in self.machine.device_events.get(device.address, ()):
-            if isinstance(event, Write) and event.file in _BY_HAND:
-                return frozenset()
-        if device.driver is not None:
-            own = self._match(device)
-            if not self.machine.order_known or own is None:
-                return frozenset()
-            if own.match is not Source.STATIC:
-                return frozenset()
-            place = self._places[device.driver]
-            matching = [each for each in matching if self._places[each] < place]
-        return frozenset(map(self.names.module, matching))
+        if self.is_its(device, candidate):
+            return False
+        drivers = [
+            driver
+            for driver in self.names.drivers(candidate.module)
+            if self._match(device, driver) is not None
+        ]
+        if not drivers or self._by_hand(device):
+            return False
+        if device.driver is None:
+            return True
+        own = self._match(device, device.driver)
+        return (
+            own is not None
+            and own.match is Source.STATIC
+            and self.machine.order_known
+            and self._places[drivers[0]] < self._places[device.driver]
+        )
+
+    def _by_hand(self, device: PciDevice) -> bool:
+        return any(
+            isinstance(event, Write) and event.file in _BY_HAND
+            for event in self.machine.device_events.get(device.address, ())
+        )
