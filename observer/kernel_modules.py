@@ -9,9 +9,9 @@ from observer.aliases import (
     Aliases,
     built_in_aliases,
     built_in_modules,
-    loadable_aliases,
     loadable_modules,
     module_name,
+    modules_of,
     told_modules,
 )
 from observer.modprobe_d import Softdep, lines_of, softdeps
@@ -33,7 +33,7 @@ class KernelModules(NamedTuple):
     """What modules a kernel has, for whom, and in which order some are loaded."""
 
     aliases: Aliases
-    loadable: Mapping[str, frozenset[str]]  # with all that each needs
+    loadable: Mapping[str, str]  # with the paths of all that each needs
     built_in: frozenset[str]
     softdeps: Mapping[str, Softdep]
     literal_aliases: frozenset[str]  # other names of modules
@@ -44,7 +44,7 @@ class KernelModules(NamedTuple):
         built_in = built_in_modules(files["modules.builtin"])
         return cls(
             Aliases(
-                loadable_aliases(files["modules.alias"]),
+                files["modules.alias"],
                 built_in_aliases(files["modules.builtin.modinfo"]),
                 built_in_modules=built_in,
             ),
@@ -53,6 +53,10 @@ class KernelModules(NamedTuple):
             softdeps(lines_of({"modules.softdep": files["modules.softdep"]})),
             frozenset(map(module_name, _LITERAL.findall(files["modules.alias"]))),
         )
+
+    def needs(self, module: str) -> frozenset[str]:
+        """Name all modules that are loaded before this one, for it needs them."""
+        return modules_of(self.loadable.get(module, ""))
 
     @property
     def known(self) -> bool:

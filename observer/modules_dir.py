@@ -9,7 +9,6 @@ from observer.aliases import (
     Aliases,
     built_in_aliases,
     built_in_modules,
-    loadable_aliases,
     odd_aliases,
 )
 from observer.kernel_modules import FILES, KernelModules
@@ -44,7 +43,7 @@ def read_aliases(
     directory = root / release
     loadable = text_of(directory / "modules.alias", gaps)
     aliases = Aliases(
-        loadable_aliases(loadable),
+        loadable,
         built_in_aliases(text_of(directory / "modules.builtin.modinfo", gaps)),
         built_in_modules=built_in_modules(text_of(directory / "modules.builtin", gaps)),
         blacklist=blacklist(

@@ -20,9 +20,10 @@ from observer.aliases import (
     Aliases,
     built_in_aliases,
     built_in_modules,
-    loadable_aliases,
     loadable_modules,
     modalias,
+    module_name,
+    modules_of,
     odd_aliases,
 )
 from observer.model.primitives import id_matches
@@ -48,7 +49,7 @@ def text(name: str) -> str:
 def aliases() -> Aliases:
     """Take what the files say."""
     return Aliases(
-        loadable_aliases(text("modules.alias")),
+        text("modules.alias"),
         built_in_aliases(text("modules.builtin.modinfo")),
         built_in_modules=built_in_modules(text("modules.builtin")),
     )
@@ -156,16 +157,17 @@ def test_nothing_known() -> None:
 def test_odd_lines(line: str) -> None:
     """What is no alias of PCI is passed over; what follows is found."""
     good = "alias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\n"
-    assert [Alias("e1000e", Id(0x8086, 0x10D3))] == list(
-        loadable_aliases(f"{line}\n{good}")
-    )
+    aliases = Aliases(f"{line}\n{good}")
+    nic = device(0x8086, 0x10D3)
+    assert [Alias("e1000e", Id(0x8086, 0x10D3))] == aliases.of(nic)
+    assert () == aliases.ids("e1000")
 
 
 def test_an_alias_that_would_end_a_table() -> None:
     """It fits no device that exists, and must not hide the others."""
     terminator = "pci:v00000000d00000001sv00000000sd*bc*sc*i*"
     lines = f"alias {terminator} odd\nalias pci:v*d*sv*sd*bc*sc*i* last\n"
-    aliases = Aliases(loadable_aliases(lines))
+    aliases = Aliases(lines)
     assert () == aliases.ids("odd")
     assert ("last",) == aliases.modules(device(0x8086, 0x100E))
 
@@ -187,7 +189,7 @@ def test_an_entry_survives_being_an_alias(entry: Id) -> None:
     """An entry spelled as an alias is the same entry, loadable or built in."""
     assume(not is_terminator(entry))
     spelled = pattern(entry)
-    assert [Alias("a_b", entry)] == list(loadable_aliases(f"alias {spelled} a-b\n"))
+    assert (entry,) == Aliases(f"alias {spelled} a-b\n").ids("a_b")
     assert [Alias("a_b", entry)] == list(
         built_in_aliases(f"a_b.license=GPL\0a_b.alias={spelled}\0a_b.file=a/b\0")
     )
@@ -199,7 +201,9 @@ def test_modules_are_those_with_an_entry_that_fits(
 ) -> None:
     """The index finds what going through all entries finds."""
     alive = [entry for entry in entries if not is_terminator(entry)]
-    aliases = Aliases(Alias(f"m{n}", entry) for n, entry in enumerate(alive))
+    aliases = Aliases(
+        "".join(f"alias {pattern(entry)} m{n}\n" for n, entry in enumerate(alive))
+    )
     for override_only, found in (
         (0, aliases.modules(device)),
         (1, aliases.override_only_modules(device)),
@@ -213,10 +217,11 @@ def test_modules_are_those_with_an_entry_that_fits(
 
 def test_many_devices_and_aliases_take_milliseconds() -> None:
     """1,000 devices among 10,000 aliases are a matter of the index."""
-    aliases = Aliases(
-        Alias(f"m{n % 500}", Id(0x8086 + n % 7, n, class_=n << 8, class_mask=0xFF0000))
-        for n in range(10_000)
+    entries = (
+        Id(0x8086 + n % 7, n, class_=n << 8, class_mask=0xFF0000) for n in range(10_000)
     )
+    lines = (f"alias {pattern(one)} m{n % 500}\n" for n, one in enumerate(entries))
+    aliases = Aliases("".join(lines))
     many = [device(0x8086 + n % 7, n, n << 8) for n in range(0, 10_000, 10)]
 
     def measured() -> float:
@@ -327,8 +332,13 @@ def test_no_alias_of_a_kernel_is_odd(kernel: str) -> None:
     lines = (directory / "modules.alias").read_text()
     assert () == odd_aliases(lines)
     told = (directory / "modules.builtin.modinfo").read_text()
-    understood = [*loadable_aliases(lines), *built_in_aliases(told)]
-    assert len(patterns(directory)) == len(understood)
+    understood = Aliases(lines, built_in_aliases(told))
+    names = {
+        *map(module_name, re.findall(r"(?m)^alias \S*pci:\S+ (\S+)$", lines)),
+        *(alias.module for alias in built_in_aliases(told)),
+    }
+    number = sum(len(understood.ids(name)) for name in names)
+    assert len(patterns(directory)) == number
 
 
 def test_odd_aliases() -> None:
@@ -357,7 +367,7 @@ def test_loadable_modules() -> None:
         "kernel/drivers/vfio/pci/vfio-pci-core.ko.xz\n"
         "updates/dkms/r8125.ko:\n"
     )
-    assert {
-        "vfio_pci": frozenset({"vfio", "vfio_pci_core"}),
-        "r8125": frozenset(),
-    } == loadable_modules(text)
+    found = loadable_modules(text)
+    assert ["vfio_pci", "r8125"] == [*found]
+    assert {"vfio", "vfio_pci_core"} == modules_of(found["vfio_pci"])
+    assert set() == modules_of(found["r8125"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import Alias, Aliases, module_name
+from observer.aliases import Alias, Index, module_name
+from observer.candidates import matches
 from observer.model import expect
-from observer.record import Driver, Inputs, Outcome, Source
+from observer.record import PCI_ANY_ID, Driver, Id, Inputs, Outcome, Source
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from observer.machine import Machine, PciDevice
     from observer.preflight.kernels import Kernel
     from observer.preflight.names import Names
-    from observer.record import Device, Id
+    from observer.record import Device
 
 # Of every kernel since 5.15, for one that does not tell its own.
 SEMANTICS: Final = "linux-5.15"
@@ -82,17 +84,18 @@ class Prospects:
         self._modules, self._config, self._names = kernel.modules, config, names
         self._running = kernel.release == machine.release
         self._assumed = dict(self._assume(machine, other))
-        self._index = Aliases(
-            built_in=(
-                Alias(module, entry)
-                for module, entries in self._assumed.items()
-                for entry in entries
-            )
+        self._index = Index(
+            Alias(module, entry)
+            for module, entries in self._assumed.items()
+            for entry in entries
         )
         self._dynids = dict(self._with_dynids())
-        self._drivers: dict[str, Driver] = {}
         self._known: dict[tuple[Device, str | None], tuple[Candidate, ...]] = {}
-        self._loaded = self._closure(machine)
+        self._asked = {
+            ids: frozenset(self._asked_for(ids))
+            for ids in {device.ids for device in machine.devices.values()}
+        }
+        self._loaded = self._closure()
 
     def of(self, device: PciDevice) -> tuple[Candidate, ...]:
         """Return all that match, those included that nothing registers."""
@@ -124,7 +127,7 @@ class Prospects:
         """Tell whether the first is surely registered before the second."""
         if second.comes is Comes.BUILT_IN:
             return False
-        needs = self._modules.loadable.get(second.module, frozenset())
+        needs = self._modules.needs(second.module)
         return (
             first.comes is Comes.BUILT_IN
             or first.module in needs
@@ -146,7 +149,7 @@ class Prospects:
                 yield module, other.aliases.ids(module)
         for name, known in machine.drivers.items():
             module = self._names.module(name)
-            if mine.aliases.ids(module) or module in mine.loadable:
+            if module in mine.loadable or mine.aliases.ids(module):
                 continue
             # What no list of modules has can't be left out of a kernel.
             stays = known.module is None and (self._running or not other.has(module))
@@ -159,20 +162,20 @@ class Prospects:
             if dynids:
                 yield module, dynids
 
-    def _closure(self, machine: Machine) -> frozenset[str]:
+    def _closure(self) -> frozenset[str]:
         """Return all modules that are loaded for any device, or for none."""
         blacklist = self._config.modprobe_d.blacklist
         loaded: set[str] = set()
         waiting = [module_name(each.name) for each in self._config.named] + [
             self._names.module(each.driver) for each in self._config.overrides.values()
         ]
-        for ids in {device.ids for device in machine.devices.values()}:
-            waiting += self._asked_for(ids)
+        for asked in self._asked.values():
+            waiting += asked
         while waiting:
             module = waiting.pop()
             if module not in loaded and module not in blacklist:
                 loaded.add(module)
-                waiting += self._modules.loadable.get(module, ())
+                waiting += self._modules.needs(module)
                 for softdep in self._softdeps(module):
                     waiting += [*softdep[0], *softdep[1]]
         return frozenset(loaded)
@@ -184,50 +187,34 @@ class Prospects:
         )
 
     def _ask(self, ids: Device, override: str | None) -> Iterator[Candidate]:
-        modules = dict.fromkeys(
-            (
-                *self._index.built_in_modules(ids),
-                *self._modules.aliases.built_in_modules(ids),
-                *self._modules.aliases.modules(ids),
-                *self._dynids,
-                *([self._names.module(override)] if override is not None else ()),
-            )
-        )
-        for module in modules:
+        """Ask about each module with its entries that fit.
+
+        To the model these are alike but for override_only, and the others don't matter.
+        """
+        tables: dict[str, tuple[int, ...]] = dict.fromkeys(self._dynids, ())
+        if override is not None:
+            tables[self._names.module(override)] = ()
+        for module, entry in (*self._index.of(ids), *self._modules.aliases.of(ids)):
+            tables[module] = (*tables.get(module, ()), entry.override_only)
+        for module, flags in tables.items():
             name = self._name(module, override)
             verdict = expect(
                 self.semantics,
                 Inputs(
                     ids,
-                    self._driver(module)._replace(name=name or module),
+                    Driver(0, name or module, _table(flags)),
                     self._dynids.get(module, ()),
                     driver_override=override,
                 ),
             )
-            if (
-                isinstance(verdict, Outcome)
-                and verdict.match not in {Source.NONE, Source.HANG}
-                and self.has(module)
-            ):
-                yield Candidate(
-                    module,
-                    name,
-                    verdict.match,
-                    *self._comes(module, ids, override),
-                )
+            if isinstance(verdict, Outcome) and matches(verdict) and self.has(module):
+                comes = self._comes(module, ids, override)
+                yield Candidate(module, name, verdict.match, *comes)
 
     def _name(self, module: str, override: str | None) -> str | None:
         if override is not None and self._names.module(override) == module:
             return override
         return next(iter(self._names.drivers(module)), None)
-
-    def _driver(self, module: str) -> Driver:
-        """Return its table under the name of the module."""
-        known = self._drivers.get(module)
-        if known is None:
-            table = self._modules.aliases.ids(module) or self._assumed.get(module)
-            known = self._drivers[module] = Driver(0, module, table)
-        return known
 
     def _comes(
         self, module: str, ids: Device, override: str | None
@@ -239,7 +226,7 @@ class Prospects:
         blacklisted = self._config.modprobe_d.blacklist.get(module)
         if override is not None:
             return Comes.OVERRIDE, True, place
-        asked = module in self._asked_for(ids)
+        asked = module in self._asked[ids]
         if asked and not blacklisted:
             return Comes.ALIAS, True, place
         if module in self._loaded:
@@ -247,3 +234,10 @@ class Prospects:
         if blacklisted:
             return Comes.BLACKLISTED, True, blacklisted
         return Comes.NOTHING, True, None
+
+
+@cache
+def _table(flags: tuple[int, ...]) -> tuple[Id, ...]:
+    """Return entries that fit every device."""
+    any_id = Id(PCI_ANY_ID, PCI_ANY_ID)
+    return tuple(any_id._replace(override_only=flag) for flag in flags)

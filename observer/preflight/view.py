@@ -82,8 +82,9 @@ class View:
             return None
         inputs = inputs_of(known, device.ids, device.driver_override)
         verdict = expect(self.machine.semantics, inputs)
-        matching = isinstance(verdict, Outcome) and matches(verdict)
-        return verdict if matching else None
+        if not isinstance(verdict, Outcome) or not matches(verdict):
+            return None
+        return verdict
 
     def _declined(self, device: PciDevice, candidate: Candidate) -> bool:
         """Tell whether its driver matches now, and had the chance to bind the device.
