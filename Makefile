@@ -93,8 +93,8 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
 
-bench: setup
-	$(PYTHON) tests/bench/model.py build/bench.json
+bench: setup-lab $(CACHE)/.fetched
+	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
 
 lint: setup-lint
 	$(LINT)/ruff format --check .

@@ -24,6 +24,7 @@ _BYTE: Final = r"(\*|[0-9A-F]{2})"
 _FIELDS: Final = rf"{_ID}d{_ID}sv{_ID}sd{_ID}bc{_BYTE}sc{_BYTE}i{_BYTE}\*?"
 _PATTERN: Final = re.compile(f"(vfio_)?pci:v{_FIELDS}")
 _LINE: Final = re.compile(f"{_FIELDS} ([^ ]+)")  # after pci:v
+_ANY_CLASS: Final = ["*", "*", "*"]
 _KEY: Final = len("00008086d0000100E")
 # An alias that a device could ask for, or that stands for vfio; and those of them that
 # are understood.
@@ -73,16 +74,24 @@ def _alias_of(flag: str, line: str) -> Iterator[Alias]:
         yield from _entry(module, flag, fields)
 
 
-def _entry(module: str, flag: str | None, fields: list[str]) -> Iterator[Alias]:
-    vendor, device, subvendor, subdevice = (
-        PCI_ANY_ID if field == "*" else int(field, 16) for field in fields[:4]
-    )
+def _entry(module: str, flag: str | None, fields: Sequence[str]) -> Iterator[Alias]:
+    vendor, device, subvendor, subdevice, *class_bytes = fields
     class_ = mask = 0
-    for byte in fields[4:]:
-        any_ = byte == "*"
-        class_ = class_ << 8 | (0 if any_ else int(byte, 16))
-        mask = mask << 8 | (0 if any_ else 0xFF)
-    entry = Id(vendor, device, subvendor, subdevice, class_, mask, 0, int(bool(flag)))
+    if class_bytes != _ANY_CLASS:
+        for byte in class_bytes:
+            any_ = byte == "*"
+            class_ = class_ << 8 | (0 if any_ else int(byte, 16))
+            mask = mask << 8 | (0 if any_ else 0xFF)
+    entry = Id(
+        PCI_ANY_ID if vendor == "*" else int(vendor, 16),
+        PCI_ANY_ID if device == "*" else int(device, 16),
+        PCI_ANY_ID if subvendor == "*" else int(subvendor, 16),
+        PCI_ANY_ID if subdevice == "*" else int(subdevice, 16),
+        class_,
+        mask,
+        0,
+        1 if flag else 0,
+    )
     if not is_terminator(entry):  # the kernel's walk through a table ends at it
         yield Alias(module_name(module), entry)
 
@@ -192,8 +201,10 @@ class _Lines:
             near = self._near("*")
             if self._of_any_vendor is None:
                 self._of_any_vendor = Index(alias for _place, alias in near)
-            found += (near[at] for at in self._of_any_vendor.places(device))
-            found.sort()
+            places = self._of_any_vendor.places(device)
+            if places:
+                found += (near[at] for at in places)
+                found.sort()
         return [alias for _place, alias in found]
 
     def ids(self, module: str) -> Iterator[Id]:
