@@ -138,6 +138,7 @@ def test_row_4_blacklist_of_what_becomes_built_in() -> None:
     found = predict(
         kernel({}, {"e1000": E1000_ALIAS, "vfio-pci": "", "pci-stub": ""}),
         device(),
+        drivers=(),
         config=boot_config(modprobe_d="blacklist e1000\n"),
     )
     assert (
@@ -147,7 +148,7 @@ def test_row_4_blacklist_of_what_becomes_built_in() -> None:
             "/etc/modprobe.d/a.conf does not apply"
         ),
     ) in said(found)
-    assert "e1000" == winner(found.devices[0])
+    assert "module e1000" == winner(found.devices[0])
 
 
 def test_row_6_a_listed_module_is_gone() -> None:
@@ -427,7 +428,8 @@ def test_an_override_is_lost() -> None:
         Change(
             Kind.OVERRIDE_NOT_PERSISTENT,
             ADDRESS,
-            "vfio-pci now; then e1000: driver_override=vfio-pci is not persistent",
+            "vfio-pci now; then e1000, as after any reboot: "
+            "driver_override=vfio-pci is not persistent",
             f"driverctl set-override {ADDRESS} vfio-pci",
         )
     ] == [*found.changes]
@@ -449,7 +451,10 @@ def test_an_override_that_keeps_all_away_is_lost() -> None:
     assert [
         (
             "override_not_persistent",
-            "no driver, for driver_override=none, which is not persistent; then e1000",
+            (
+                "no driver, for driver_override=none, which is not persistent; then "
+                "e1000, as after any reboot"
+            ),
         )
     ] == said(found)
     kept = predict(
@@ -496,14 +501,17 @@ def test_a_dynid_is_lost() -> None:
 
     assert [
         (
-            "pci-stub now; then e1000: its dynid 8086:100e is not persistent; use "
-            "pci-stub.ids=8086:100e on the command line, and name pci_stub in "
-            "modules-load.d"
+            "pci-stub now; then e1000, as after any reboot: its dynid "
+            "8086:100e is not persistent; use pci-stub.ids=8086:100e on the "
+            "command line, and name pci_stub in modules-load.d"
         )
     ] == texts(boot_config())
-    assert ["pci-stub now; then e1000: nothing loads module pci_stub at boot"] == texts(
-        boot_config(command_line="pci-stub.ids=8086:100e")
-    )
+    assert [
+        (
+            "pci-stub now; then e1000, as after any reboot: nothing loads module "
+            "pci_stub at boot"
+        )
+    ] == texts(boot_config(command_line="pci-stub.ids=8086:100e"))
     assert [] == texts(
         boot_config(
             command_line="pci-stub.ids=8086:100e",
@@ -536,8 +544,8 @@ def test_a_binding_by_hand_is_lost() -> None:
         (
             "other_driver",
             (
-                "vfio-pci now; then e1000: nothing that outlives a reboot gives it to "
-                "vfio-pci"
+                "vfio-pci now; then e1000, as after any reboot: nothing that "
+                "outlives a reboot gives it to vfio-pci"
             ),
         )
     ] == said(found)
@@ -562,7 +570,7 @@ def test_an_unbound_device_is_no_change() -> None:
     found = predict(kernel(HERE), device())
     assert [] == said(found)
     (one,) = found.devices
-    assert "unknown" == one.then.certainty
+    assert (None, "unknown") == (winner(one), one.then.certainty)
     assert "e1000 matches now as well, and has not the device." == one.then.reason
 
 
@@ -720,8 +728,8 @@ def test_as_text() -> None:
 Linux 6.12.90 (semantics linux-5.15, layout B) -> 7.3 (unknown): 1 device, 1 of them may change, 0
 races; 1 change.
 
-override_not_persistent: 0000:00:02.0 vfio-pci now; then e1000: driver_override=vfio-pci is not
-    persistent
+override_not_persistent: 0000:00:02.0 vfio-pci now; then e1000, as after any reboot:
+    driver_override=vfio-pci is not persistent
     $ driverctl set-override 0000:00:02.0 vfio-pci
 
 ADDRESS       IDS        CLASS   NOW       THEN   CERTAINTY  CANDIDATES
@@ -750,8 +758,8 @@ def test_as_object() -> None:
         {
             "kind": "override_not_persistent",
             "address": ADDRESS,
-            "text": "vfio-pci now; then e1000: driver_override=vfio-pci is not "
-            "persistent",
+            "text": "vfio-pci now; then e1000, as after any reboot: "
+            "driver_override=vfio-pci is not persistent",
             "cure": f"driverctl set-override {ADDRESS} vfio-pci",
         }
     ] == written["changes"]

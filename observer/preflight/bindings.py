@@ -76,7 +76,7 @@ def _without_driver(
     if override is not None and view.then.override(device) is None:
         text = (
             f"no driver, for driver_override={quoted(override)}, which is not "
-            f"persistent; {_outcome(then)}"
+            f"persistent; {_outcome(now, then)}"
         )
         return _change(
             Kind.OVERRIDE_NOT_PERSISTENT, device, text, _persist(device, override)
@@ -84,13 +84,13 @@ def _without_driver(
     if now.candidates:
         return _note(device, _candidates_changed(view, device, now, then))
     changed = _candidates_changed(view, device, now, then)
-    text = f"no driver now; {changed}; {_outcome(then)}"
+    text = f"no driver now; {changed}; {_outcome(now, then)}"
     return _change(Kind.GAINS_DRIVER, device, text)
 
 
 def _loss(view: View, device: PciDevice, now: Outlook, then: Outlook) -> Change:
     driver, override = device.driver or "", device.driver_override
-    expected = f"{quoted(driver)} now; {_outcome(then)}"
+    expected = f"{quoted(driver)} now; {_outcome(now, then)}"
     if override is not None and view.then.override(device) != override:
         text = f"{expected}: driver_override={quoted(override)} is not persistent"
         return _change(
@@ -102,20 +102,31 @@ def _loss(view: View, device: PciDevice, now: Outlook, then: Outlook) -> Change:
         text = f"{expected}: {_dynid(view, driver, dynid)}"
         return _change(Kind.DYNID_NOT_PERSISTENT, device, text)
     kind = Kind.OTHER_DRIVER if then.candidates else Kind.LOSES_DRIVER
-    if any(view.is_its(device, each) for each in now.candidates):
-        return _change(kind, device, f"{expected}: {_why(view, device, then)}")
-    text = f"{expected}: nothing that outlives a reboot gives it to {quoted(driver)}"
-    if not view.then.has(module):
-        text = f"{expected}: {_absent(view, driver, module)}"
-    return _change(kind, device, text)
+    why = f"nothing that outlives a reboot gives it to {quoted(driver)}"
+    known = (*now.candidates, *then.candidates, *then.kept_out)
+    if not view.then.has(module) or any(each.module == module for each in known):
+        why = _why(view, device, then)
+    return _change(kind, device, f"{expected}: {why}")
 
 
-def _outcome(then: Outlook) -> str:
+def _outcome(now: Outlook, then: Outlook) -> str:
+    """Say who has it then, and whether that is the kernel's doing."""
+    after = ", as after any reboot" if _alike(now, then) else ""
     if then.winner is not None:
-        return f"then {then.winner.label}"
-    if then.candidates:
-        return f"then one of {', '.join(each.label for each in then.candidates)}"
-    return "then no driver"
+        return f"then {then.winner.label}{after}"
+    names = ", ".join(each.label for each in then.candidates)
+    if len(then.candidates) > 1:
+        return f"then one of {names}{after}"
+    return f"then perhaps {names}{after}" if names else f"then no driver{after}"
+
+
+def _alike(now: Outlook, then: Outlook) -> bool:
+    """Tell whether both kernels lead to the same."""
+    modules = [
+        (each.winner and each.winner.module, {one.module for one in each.candidates})
+        for each in (now, then)
+    ]
+    return modules[0] == modules[1]
 
 
 def _why(view: View, device: PciDevice, then: Outlook) -> str:

@@ -68,12 +68,8 @@ def _winner(
         return None, *_nobody(prospects, device)
     willing = [each for each in there if not declined(each)]
     if not willing:
-        names = _list(there)
-        return (
-            (there[0] if len(there) == 1 else None),
-            Certainty.UNKNOWN,
-            f"{names} matches now as well, and has not the device.",
-        )
+        reason = f"{_list(there)} matches now as well, and has not the device."
+        return None, Certainty.UNKNOWN, reason
     first = _first(prospects, willing)
     if first is None:
         return _race(there, willing, is_its)
@@ -83,7 +79,7 @@ def _winner(
         return first, Certainty.UNKNOWN, reason
     if not first.certain:
         return first, Certainty.UNKNOWN, _unsure(prospects, first)
-    return first, Certainty.CERTAIN, _sure(first, len(willing))
+    return first, Certainty.CERTAIN, _sure(first, willing)
 
 
 def _nobody(prospects: Prospects, device: PciDevice) -> tuple[Certainty, str]:
@@ -137,14 +133,16 @@ def _unsure(prospects: Prospects, first: Candidate) -> str:
     )
 
 
-def _sure(first: Candidate, number: int) -> str:
+def _sure(first: Candidate, willing: Sequence[Candidate]) -> str:
     brought = _BROUGHT.get(first.comes) or f"{first.where} names its module"
-    if number == 1:
+    others = [each for each in willing if each is not first]
+    if not others:
         return f"{first.label} alone matches; {brought}."
     if first.comes is Comes.BUILT_IN:
         return f"{first.label} is built in, so it is registered before all modules."
     return (
-        f"{first.label} is loaded before the others, as they need it or softdep says."
+        f"{first.label} is loaded before {_list(others)}, by a softdep or because it "
+        "is needed."
     )
 
 
