@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.model.primitives import id_matches
 from observer.model.table import Table, is_terminator
+from observer.module_names import module_name
 from observer.record import PCI_ANY_ID, Id
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _KEY: Final = len("00008086d0000100E")
 # are understood.
 _OF_PCI: Final = re.compile(r"\nalias (?:(?:vfio_)?pci:|[*?\[])")
 _UNDERSTOOD: Final = re.compile(rf"\nalias (?:vfio_)?pci:v{_FIELDS} ")
-_DEPENDENCIES: Final = re.compile(r"\n(?:[^:\n]*/)?([^/:\n]+)\.ko[^:\n]*:([^\n]*)")
 
 
 class Alias(NamedTuple):
@@ -96,34 +96,6 @@ def _entry(module: str, flag: str | None, fields: Sequence[str]) -> Iterator[Ali
         yield Alias(module_name(module), entry)
 
 
-def told_modules(text: str) -> frozenset[str]:
-    """Name the modules of a modules.builtin.modinfo: some are in no modules.builtin."""
-    return frozenset(
-        module_name(each.partition(".")[0]) for each in text.split("\0") if "." in each
-    )
-
-
-def built_in_modules(text: str) -> frozenset[str]:
-    """Name the modules of a modules.builtin."""
-    return frozenset(map(_of_path, text.splitlines()))
-
-
-def loadable_modules(text: str) -> dict[str, str]:
-    """Name the modules of a modules.dep, each with the paths of all that it needs."""
-    return {
-        module_name(name): needs for name, needs in _DEPENDENCIES.findall(f"\n{text}")
-    }
-
-
-def modules_of(paths: str) -> frozenset[str]:
-    """Name the modules of some paths."""
-    return frozenset(map(_of_path, paths.split()))
-
-
-def _of_path(path: str) -> str:
-    return module_name(path.rpartition("/")[2].partition(".ko")[0])
-
-
 def modalias(device: Device) -> str:
     """Spell the alias that a device asks for."""
     ids = device._asdict()
@@ -134,11 +106,6 @@ def modalias(device: Device) -> str:
         + "".join(f"{name}{value:08X}" for name, value in names)
         + f"bc{class_ >> 16:02X}sc{class_ >> 8 & 0xFF:02X}i{class_ & 0xFF:02X}"
     )
-
-
-def module_name(name: str) -> str:
-    """Spell a module's name as the kernel does: with underscores."""
-    return name.replace("-", "_")
 
 
 class Index:
@@ -201,10 +168,9 @@ class _Lines:
             near = self._near("*")
             if self._of_any_vendor is None:
                 self._of_any_vendor = Index(alias for _place, alias in near)
-            places = self._of_any_vendor.places(device)
-            if places:
-                found += (near[at] for at in places)
-                found.sort()
+            found += [near[at] for at in self._of_any_vendor.places(device)]
+        if len(found) > 1:
+            found.sort()
         return [alias for _place, alias in found]
 
     def ids(self, module: str) -> Iterator[Id]:

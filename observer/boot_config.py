@@ -6,8 +6,8 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import module_name
 from observer.modprobe_d import COMMAND_LINE, ModprobeD, parameters
+from observer.module_names import module_name
 from observer.record import PCI_ANY_ID, Id
 
 if TYPE_CHECKING:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import (
-    Aliases,
-    built_in_aliases,
+from observer.aliases import Aliases, built_in_aliases
+from observer.modprobe_d import Softdep, lines_of, softdeps
+from observer.module_names import (
     built_in_modules,
     loadable_modules,
     module_name,
     modules_of,
     told_modules,
 )
-from observer.modprobe_d import Softdep, lines_of, softdeps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import modalias, module_name
+from observer.aliases import modalias
+from observer.module_names import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from observer.aliases import (
-    Aliases,
-    built_in_aliases,
-    built_in_modules,
-    odd_aliases,
-)
+from observer.aliases import Aliases, built_in_aliases, odd_aliases
 from observer.kernel_modules import FILES, KernelModules
 from observer.modprobe_d import blacklist
+from observer.module_names import built_in_modules
 from observer.text import printable
 
 if TYPE_CHECKING:

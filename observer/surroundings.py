@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import loadable_modules, module_name
 from observer.case import Surroundings
+from observer.module_names import loadable_modules, module_name
 from observer.modules_dir import CONFIGURATION, read_aliases
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from observer.aliases import (
     Alias,
     Aliases,
     built_in_aliases,
-    built_in_modules,
-    loadable_modules,
     modalias,
-    module_name,
-    modules_of,
     odd_aliases,
 )
 from observer.model.primitives import id_matches
 from observer.model.table import is_terminator
+from observer.module_names import (
+    built_in_modules,
+    module_name,
+)
 from observer.modules_dir import read_modules
 from observer.record import PCI_ANY_ID, Device, Id
 
@@ -358,16 +358,3 @@ def test_odd_aliases() -> None:
 def test_modalias(device: Device) -> None:
     """A device asks for what fits it exactly."""
     assert pattern(Id(*device), exact=True) == modalias(device)
-
-
-def test_loadable_modules() -> None:
-    """Names come without directory and suffix, with _, and with what each needs."""
-    text = (
-        "kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz "
-        "kernel/drivers/vfio/pci/vfio-pci-core.ko.xz\n"
-        "updates/dkms/r8125.ko:\n"
-    )
-    found = loadable_modules(text)
-    assert ["vfio_pci", "r8125"] == [*found]
-    assert {"vfio", "vfio_pci_core"} == modules_of(found["vfio_pci"])
-    assert set() == modules_of(found["r8125"])

@@ -768,7 +768,8 @@ def test_as_object() -> None:
         "driver": "e1000",
         "module": "e1000",
         "certainty": "certain",
-        "reason": "e1000 alone matches; the device asks for its module.",
+        "reason": "e1000 alone matches; the device asks for its module. Its probe may "
+        "refuse.",
         "candidates": [
             {
                 "module": "e1000",

@@ -199,5 +199,6 @@ def _note(device: PciDevice, text: str) -> Note | None:
     return Note(device.address, text) if text else None
 
 
-def _clause(sentence: str) -> str:
-    return sentence.removesuffix(".")
+def _clause(reason: str) -> str:
+    """Return the first sentence without its full stop."""
+    return reason.partition(". ")[0].removesuffix(".")

@@ -6,9 +6,10 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import Alias, Index, module_name
+from observer.aliases import Alias, Index
 from observer.candidates import matches
 from observer.model import expect
+from observer.module_names import module_name
 from observer.record import PCI_ANY_ID, Driver, Id, Inputs, Outcome, Source
 from observer.text import printable, quoted
 

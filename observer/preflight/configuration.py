@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from observer.aliases import module_name
+from observer.module_names import module_name
 from observer.preflight.shape import Change, Kind, Note
 from observer.text import printable, quoted
 

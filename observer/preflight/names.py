@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from observer.aliases import module_name
+from observer.module_names import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

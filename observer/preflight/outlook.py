@@ -23,9 +23,9 @@ _BROUGHT = {
 
 
 class Certainty(StrEnum):
-    """How sure a prediction is; a probe may fail in any case."""
+    """How sure a prediction is."""
 
-    CERTAIN = "certain"
+    CERTAIN = "certain"  # it is the first that matches; its probe may still refuse
     RACE = "race"  # several match, and which is registered first is not determined
     UNKNOWN = "unknown"  # too much can't be known
 
@@ -79,7 +79,10 @@ def _winner(
         return first, Certainty.UNKNOWN, reason
     if not first.certain:
         return first, Certainty.UNKNOWN, _unsure(prospects, first)
-    return first, Certainty.CERTAIN, _sure(first, willing)
+    reason = _sure(first, willing)
+    if not is_its(first):
+        reason += " Its probe may refuse."
+    return first, Certainty.CERTAIN, reason
 
 
 def _nobody(prospects: Prospects, device: PciDevice) -> tuple[Certainty, str]:
