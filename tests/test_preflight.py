@@ -644,7 +644,7 @@ def test_a_built_in_driver_of_another_name() -> None:
     """A module with the same ids is its module: it is no second candidate."""
     alias = "pci:v00008086d000029C0sv*sd*bc06sc00i00*"
     ids = Device(0x8086, 0x29C0, 0x1AF4, 0x1100, 0x060000)
-    entry = Id(0x8086, 0x29C0, class_=0x060000, class_mask=0xFFFFFF, driver_data=7)
+    entry = Id(0x8086, 0x29C0, class_=0x060000, class_mask=0xFFFFFFFF, driver_data=7)
     found = predict(
         kernel({}, {"intel-agp": alias}),
         device(bound="agpgart-intel", ids=ids),

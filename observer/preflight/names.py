@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from observer.module_names import module_name
+from observer.record import Id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from observer.kernel_modules import KernelModules
     from observer.machine import Machine, PciDriver
-    from observer.record import Id
 
 
 class Names:
@@ -82,5 +82,6 @@ def _entries(
 
 
 def _bare(entry: Id) -> Id:
-    """Return an entry as far as an alias tells of it."""
-    return entry._replace(driver_data=0, override_only=0)
+    """Return an entry as far as an alias tells of it: 24 bits of the class."""
+    mask = entry.class_mask & 0xFFFFFF
+    return Id(*entry[:4], entry.class_ & mask, mask)
