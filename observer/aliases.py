@@ -115,9 +115,9 @@ class Index:
         """Take them in their order."""
         self._aliases = tuple(aliases)
         self._table = Table(tuple(alias.id for alias in self._aliases))
-
-    def __iter__(self) -> Iterator[Alias]:
-        return iter(self._aliases)
+        self._of_module: dict[str, list[Id]] = {}
+        for module, entry in self._aliases:
+            self._of_module.setdefault(module, []).append(entry)
 
     def __bool__(self) -> bool:
         return bool(self._aliases)
@@ -125,6 +125,10 @@ class Index:
     def of(self, device: Device) -> list[Alias]:
         """Return those that fit a device, in their order."""
         return [self._aliases[place] for place in self._table.hits(device)]
+
+    def ids(self, module: str) -> Sequence[Id]:
+        """Return the entries of a module, in their order."""
+        return self._of_module.get(module, ())
 
     def places(self, device: Device) -> Sequence[int]:
         """Return where those stand that fit a device."""
@@ -223,8 +227,11 @@ class Aliases:
         Nothing is known of most built-in modules: they have none then.
         """
         name = module_name(module)
-        built_in = (alias.id for alias in self._built_in if alias.module == name)
-        return (*self._loadable.ids(name), *self._override_only.ids(name), *built_in)
+        return (
+            *self._loadable.ids(name),
+            *self._override_only.ids(name),
+            *self._built_in.ids(name),
+        )
 
     def of(self, device: Device) -> list[Alias]:
         """Return all that fit a device: built in, loadable, override_only."""

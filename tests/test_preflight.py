@@ -182,6 +182,16 @@ def test_a_listed_module_that_was_never_there_is_a_note() -> None:
     ] == notes(found)
 
 
+def test_a_listed_module_where_nothing_is_known_of_now() -> None:
+    """It may be gone: that is told."""
+    found = predict(
+        kernel(HERE),
+        here=kernel({}, release="6.12.90"),
+        config=boot_config(modules_load="vfio_virqfd\n"),
+    )
+    assert ["name_gone"] == [kind for kind, _text in said(found)]
+
+
 def test_names_in_modprobe_d_that_are_gone() -> None:
     """Those of options and softdeps have an effect, a blacklist of nothing has none."""
     here = kernel(HERE | {"a": "", "b": "", "c": ""}, release="6.12.90")
@@ -655,6 +665,22 @@ def test_a_built_in_driver_of_another_name() -> None:
     (one,) = found.devices
     assert ["agpgart-intel"] == [each.label for each in one.then.candidates]
     assert "certain" == one.then.certainty
+
+
+def test_two_built_in_drivers_of_a_module() -> None:
+    """The ids of both are the module's."""
+    first = driver("first", Id(0x8086, 1))
+    second = driver("second", Id(0x8086, 0x100E))
+    found = preflight(
+        machine(device(bound="second"), drivers=(first, second)),
+        boot_config(),
+        kernel({}, {"uncore": ""}, release="6.12.90"),
+        kernel({}, {"uncore": ""}),
+        {"first": "uncore", "second": "uncore"},
+    )
+    assert [] == said(found)
+    (one,) = found.devices
+    assert "second" == winner(one)
 
 
 def test_a_virtual_function_is_left_out() -> None:

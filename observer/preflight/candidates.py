@@ -84,7 +84,7 @@ class Prospects:
         self.semantics = kernel.rules.semantics if kernel.rules else SEMANTICS
         self._modules, self._config, self._names = kernel.modules, config, names
         self._running = kernel.release == machine.release
-        self._assumed = dict(self._assume(machine, other))
+        self._assumed = self._assume(machine, other)
         self._index = Index(
             Alias(module, entry)
             for module, entries in self._assumed.items()
@@ -142,12 +142,10 @@ class Prospects:
 
     def _assume(
         self, machine: Machine, other: KernelModules
-    ) -> Iterator[tuple[str, tuple[Id, ...]]]:
-        """Yield the ids of built-in drivers of which the kernel itself tells none."""
+    ) -> dict[str, tuple[Id, ...]]:
+        """Return the ids of built-in drivers of which the kernel itself tells none."""
         mine = self._modules
-        for module in mine.built_in:
-            if not mine.aliases.ids(module):
-                yield module, other.aliases.ids(module)
+        registered: dict[str, tuple[Id, ...]] = {}
         for name, known in machine.drivers.items():
             module = self._names.module(name)
             if module in mine.loadable or mine.aliases.ids(module):
@@ -155,7 +153,14 @@ class Prospects:
             # What no list of modules has can't be left out of a kernel.
             stays = known.module is None and (self._running or not other.has(module))
             if stays or module in mine.built_in:
-                yield module, known.driver.id_table or ()
+                table = known.driver.id_table or ()
+                registered[module] = registered.get(module, ()) + table
+        listed = {
+            module: other.aliases.ids(module)
+            for module in mine.built_in
+            if not mine.aliases.ids(module)
+        }
+        return listed | registered
 
     def _with_dynids(self) -> Iterator[tuple[str, tuple[Id, ...]]]:
         for module in _WITH_IDS:

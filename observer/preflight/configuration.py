@@ -111,7 +111,7 @@ def _gone(
         if view.there.modules.knows(name):
             continue
         text = f"{who} {quoted(name)}, absent from the target kernel ({_places(where)})"
-        if view.here.modules.knows(name):
+        if view.here.modules.knows(name) or not view.here.modules.known:
             yield Change(Kind.NAME_GONE, None, text)
         else:
             yield Note(None, f"{text}; it is absent from the running kernel as well")

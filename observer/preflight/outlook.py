@@ -50,7 +50,10 @@ def outlook(
 
     Who had the chance before is likely to refuse again.
     """
-    every = prospects.of(device)
+    every = [
+        each._replace(driver=device.driver) if is_its(each) else each
+        for each in prospects.of(device)
+    ]
     there = tuple(each for each in every if each.registered)
     kept_out = tuple(each for each in every if not each.registered)
     winner, certainty, reason = _winner(prospects, device, there, is_its, declined)
