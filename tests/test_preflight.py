@@ -151,6 +151,17 @@ def test_row_4_blacklist_of_what_becomes_built_in() -> None:
     assert "module e1000" == winner(found.devices[0])
 
 
+def test_row_4_built_in_now_as_well() -> None:
+    """What did not apply before is no change."""
+    built_in = {"vfio-pci": ANY_ALIAS, "pci-stub": ""}
+    found = predict(
+        kernel({"e1000": E1000_ALIAS}, built_in),
+        here=kernel({"e1000": E1000_ALIAS}, built_in, release="6.12.90"),
+        config=boot_config(modprobe_d="options vfio-pci ids=8086:100e\n"),
+    )
+    assert [] == said(found)
+
+
 def test_row_6_a_listed_module_is_gone() -> None:
     """A name in the initramfs list or in modules-load that is gone is told."""
     here = kernel(HERE | {"vfio_virqfd": ""}, release="6.12.90")
@@ -530,6 +541,19 @@ def test_a_dynid_is_lost() -> None:
     )
 
 
+def test_a_module_that_another_needs_is_loaded() -> None:
+    """So its dynid counts, and it is registered before the one that needs it."""
+    found = predict(
+        kernel(HERE, depend={"e1000": "kernel/pci-stub.ko.xz"}),
+        device(bound="pci-stub"),
+        drivers=(E1000, PCI_STUB._replace(dynids=(E1000_DYNID,))),
+        config=boot_config(command_line="pci-stub.ids=8086:100e"),
+    )
+    assert [] == said(found)
+    (one,) = found.devices
+    assert ("pci-stub", "certain") == (winner(one), one.then.certainty)
+
+
 def test_a_driver_that_no_longer_lists_the_device() -> None:
     """The module is there, its alias is not."""
     other = "pci:v00008086d0000100Fsv*sd*bc*sc*i*"
@@ -612,6 +636,23 @@ def test_one_that_declined() -> None:
     assert "race" == by_hand.devices[0].then.certainty
 
 
+def test_nothing_declined_where_the_order_is_not_known() -> None:
+    """Without it nobody knows who had the first chance."""
+    ids = Device(0x10EC, 0x8139, 0x1AF4, 0x1100, 0x020000)
+    alias = "pci:v000010ECd00008139sv*sd*bc*sc*i*"
+    both = {"8139cp": alias, "8139too": alias}
+    found = predict(
+        kernel(both),
+        device(bound="8139too", ids=ids),
+        here=kernel(both, release="6.12.90"),
+        drivers=tuple(
+            driver(name, Id(0x10EC, 0x8139), module=name) for name in sorted(both)
+        ),
+        order_known=False,
+    )
+    assert "race" == found.devices[0].then.certainty
+
+
 VIRTIO = Device(0x1AF4, 0x1041, 0x1AF4, 0x1100, 0x020000)
 VIRTIO_ALIAS = "pci:v00001AF4d*sv*sd*bc*sc*i*"
 VIRTIO_PCI = driver("virtio-pci", Id(0x1AF4, 0xFFFFFFFF), module="virtio_pci")
@@ -648,6 +689,22 @@ def test_a_driver_that_no_list_has_stays() -> None:
     assert [] == said(found)
     (one,) = found.devices
     assert ("pcieport", "unknown") == (winner(one), one.then.certainty)
+
+
+def test_a_built_in_driver_that_a_list_has_goes() -> None:
+    """One that was listed as built in, and is in no list of the new kernel, is gone."""
+    found = predict(
+        kernel(HERE),
+        device(bound="e100"),
+        here=kernel({}, {"e100": ""}, release="6.12.90"),
+        drivers=(driver("e100", E1000_DYNID),),
+    )
+    assert [
+        (
+            "other_driver",
+            ("e100 now; then module e1000: e100 (module e100) is absent from 7.3"),
+        )
+    ] == said(found)
 
 
 def test_a_built_in_driver_of_another_name() -> None:
