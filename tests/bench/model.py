@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rows import Row, child_seconds, rate
+from rows import Row, observer_seconds, rate
 
 from observer.model import expect
 from observer.model.primitives import id_matches
@@ -129,5 +128,5 @@ def _predictions() -> Row:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "cases"
         path.write_text((json.dumps(case) + "\n") * CASES, encoding="utf-8")
-        spent = child_seconds(sys.executable, "-m", "observer", "predict", str(path))
+        spent = observer_seconds("predict", str(path))
     return Row("predict, end to end", "cases/s", CASES / spent, None, 20_000)

@@ -119,4 +119,5 @@ def _modprobe(target: Path, device: Device) -> float:
     return child_seconds(
         *("modprobe", "--config", "/dev/null", "--dirname", target.parents[2]),
         *("--set-version", target.name, "--resolve-alias", modalias(device)),
+        status=1,  # nothing is loaded for the device
     )
