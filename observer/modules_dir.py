@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from observer.aliases import Aliases, built_in_aliases, odd_aliases
-from observer.kernel_modules import FILES, KernelModules
 from observer.modprobe_d import blacklist
 from observer.module_names import built_in_modules
 from observer.text import printable
@@ -46,22 +45,12 @@ def read_aliases(
             configuration_texts(configuration, gaps), text_of(command_line, gaps)
         ),
     )
-    _tell_odd(directory, loadable, gaps)
+    tell_odd(directory, loadable, gaps)
     return aliases, tuple(gaps)
 
 
-def read_modules(directory: Path) -> tuple[KernelModules, tuple[str, ...]]:
-    """Read what a directory such as /lib/modules/RELEASE tells of its kernel's modules.
-
-    And what could not be read. Blacklists are no part of it.
-    """
-    gaps: list[str] = []
-    files = {name: text_of(directory / name, gaps) for name in FILES}
-    _tell_odd(directory, files["modules.alias"], gaps)
-    return KernelModules.of(files), tuple(gaps)
-
-
-def _tell_odd(directory: Path, modules_alias: str, gaps: list[str]) -> None:
+def tell_odd(directory: Path, modules_alias: str, gaps: list[str]) -> None:
+    """Add a gap where there are aliases that can't be understood."""
     odd = odd_aliases(modules_alias)
     if odd:
         gaps.append(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from observer.btf import Btf, BtfError
 from observer.kernel_image import ImageError, btf_of
+from observer.kernel_modules import FILES, KernelModules
 from observer.layout import LayoutError, layout_of
-from observer.modules_dir import read_modules
+from observer.modules_dir import tell_odd, text_of
 from observer.preflight.kernels import Kernel, Rules, config_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ def running(machine: Machine, root: Path) -> Kernel:
     modules, gaps = read_modules(directory)
     rules = Rules(machine.layout, machine.semantics, machine.new_id_rules)
     return Kernel(release, modules, rules, _config(directory, release, root), gaps)
+
+
+def read_modules(directory: Path) -> tuple[KernelModules, tuple[str, ...]]:
+    """Read what a directory such as /lib/modules/RELEASE tells of its kernel's modules.
+
+    And what could not be read. Blacklists are no part of it.
+    """
+    gaps: list[str] = []
+    files = {name: text_of(directory / name, gaps) for name in FILES}
+    tell_odd(directory, files["modules.alias"], gaps)
+    return KernelModules.of(files), tuple(gaps)
 
 
 def _beside(directory: Path, release: str, root: Path) -> Iterator[Path]:

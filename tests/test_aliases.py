@@ -28,8 +28,8 @@ from observer.module_names import (
     built_in_modules,
     module_name,
 )
-from observer.modules_dir import read_modules
 from observer.record import PCI_ANY_ID, Device, Id
+from observer.target import read_modules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from test_kernel_image import boot_image, elf
 
 from observer.kernel_modules import FILES
 from observer.preflight import Rules
-from observer.target import TargetError, directory_of, installed, running
+from observer.target import TargetError, directory_of, installed, read_modules, running
 
 RELEASE = "6.12.117-amd64"
 BTF = (Path(__file__).parent / "btf/6.12.117+deb12-amd64.btf").read_bytes()
@@ -131,6 +131,20 @@ def test_running(tmp_path: Path) -> None:
     assert len(FILES) == len(found.gaps)
     kernel(tmp_path, "6.12.90")
     assert running(machine(), tmp_path).modules.known
+
+
+def test_odd_aliases_are_told(tmp_path: Path) -> None:
+    """What could be a device's and is not understood is counted, not dropped."""
+    directory = kernel(tmp_path)
+    odd = "alias pci:v00008086d* e1000\nalias pci:v00001af4d00001000sv* virtio\n"
+    (directory / "modules.alias").write_text(odd + MODULES["modules.alias"])
+    modules, gaps = read_modules(directory)
+    assert ("e1000",) == modules.aliases.modules(E1000_IDS)
+    assert (
+        f"{directory}/modules.alias: 2 of its aliases are of a form that is not "
+        "understood and left out, as pci:v00008086d*."
+    ) == gaps[0]
+    assert 1 == len(gaps)
 
 
 @pytest.mark.guest  # needs a guest's kernel

@@ -16,9 +16,9 @@ from observer.aliases import Aliases, modalias
 from observer.boot_config import BootConfig
 from observer.machine import Machine, Origin, PciDevice, PciDriver
 from observer.modprobe_d import ModprobeD
-from observer.modules_dir import read_modules
 from observer.preflight import Kernel, Preflight, Rules, preflight
 from observer.record import PCI_ANY_ID, Device, Driver, Id
+from observer.target import read_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
