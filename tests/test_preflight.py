@@ -541,6 +541,31 @@ def test_a_dynid_is_lost() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dynid", "expected"),
+    [
+        (Id(0x8086, 0x100E), "8086:100e"),
+        (Id(0x8086, 0x100E, 0x1AF4), "8086:100e:1af4"),
+        (Id(0x8086, 0xFFFFFFFF), "8086:ffffffff"),
+        (
+            Id(0x8086, 0x100E, class_=0x020000, class_mask=0xFF0000),
+            "8086:100e:ffffffff:ffffffff:20000:ff0000",
+        ),
+    ],
+)
+def test_a_dynid_as_a_parameter(dynid: Id, expected: str) -> None:
+    """What is any at its end is left out; the parameter would give the same dynid."""
+    found = predict(
+        kernel(HERE),
+        device(bound="pci-stub"),
+        drivers=(E1000, PCI_STUB._replace(dynids=(dynid,))),
+    )
+    ((_kind, text),) = said(found)
+    assert f"use pci-stub.ids={expected} on the command line" in text
+    config = boot_config(command_line=f"pci-stub.ids={expected}")
+    assert (dynid,) == config.dynids("pci_stub", built_in=True)
+
+
 def test_a_module_that_another_needs_is_loaded() -> None:
     """So its dynid counts, and it is registered before the one that needs it."""
     found = predict(
