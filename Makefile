@@ -18,7 +18,7 @@ PIP := pip --disable-pip-version-check --quiet install
 
 RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
-	driverctl bpftool util-linux curl prometheus
+	driverctl bpftool util-linux curl prometheus xz-utils bzip2 lz4
 LINT_PACKAGES := clang-format shellcheck systemd
 
 help:
@@ -93,8 +93,8 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
 
-bench: setup
-	$(PYTHON) tests/bench/model.py build/bench.json
+bench: setup-lab $(CACHE)/.fetched
+	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
 
 lint: setup-lint
 	$(LINT)/ruff format --check .

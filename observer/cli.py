@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_history(verbs)
     _add_diff(verbs)
     _add_baseline(verbs)
+    _add_preflight(verbs)
     _add_doctor(verbs)
     _add_predict(verbs)
     _add_semantics(verbs)
@@ -302,6 +303,37 @@ def _add_baseline(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     _add_state(parser, "where the daemon keeps history")
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say what a kernel upgrade would change, before that kernel is booted."
+    parser = _verb(verbs, "preflight", _preflight, text)
+    kernel = parser.add_mutually_exclusive_group(required=True)
+    kernel.add_argument(
+        "--kernel", metavar="RELEASE", help="an installed kernel, as of uname -r"
+    )
+    kernel.add_argument(
+        "--modules",
+        type=Path,
+        metavar="DIR",
+        help="the kernel whose modules are there, as in /lib/modules/RELEASE or in an "
+        "unpacked package",
+    )
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="its vmlinuz (default: the one in /boot, or beside its modules)",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="where /etc, /lib/modules, /boot and /proc are (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
     _add_socket(parser, "where the daemon answers")
 
 
@@ -544,6 +576,28 @@ def _baseline(options: argparse.Namespace) -> int:
         return _fail(e, USAGE)
     _tell(options, baseline, told)
     return FINDING if told.changes else GOOD
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    from observer import boot_files, preflight, sysfs, target  # noqa: PLC0415
+
+    try:
+        directory = options.modules or target.directory_of(options.kernel, options.root)
+        there = target.installed(directory, options.root, image=options.image)
+    except target.TargetError as e:
+        return _fail(e, USAGE)
+    machine = _machine(options)
+    config, gaps = boot_files.read_boot_config(options.root)
+    here = target.running(machine, options.root)
+    predicted = preflight.preflight(
+        machine, config, here, there, sysfs.module_names(), gaps
+    )
+    if options.json:
+        print(json.dumps(preflight.as_object(predicted), indent=2))
+    else:
+        for line in preflight.as_text(predicted):
+            print(line)
+    return FINDING if preflight.has_changes(predicted) else GOOD
 
 
 def _machine(options: argparse.Namespace) -> Machine:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from observer.aliases import (
-    Aliases,
-    blacklist,
-    built_in_aliases,
-    built_in_modules,
-    loadable_aliases,
-)
+from observer.aliases import Aliases, built_in_aliases, odd_aliases
+from observer.modprobe_d import blacklist
+from observer.module_names import built_in_modules
+from observer.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +36,32 @@ def read_aliases(
     """
     gaps: list[str] = []
     directory = root / release
+    loadable = text_of(directory / "modules.alias", gaps)
     aliases = Aliases(
-        loadable_aliases(_text(directory / "modules.alias", gaps)),
-        built_in_aliases(_text(directory / "modules.builtin.modinfo", gaps)),
-        built_in_modules=built_in_modules(_text(directory / "modules.builtin", gaps)),
+        loadable,
+        built_in_aliases(text_of(directory / "modules.builtin.modinfo", gaps)),
+        built_in_modules=built_in_modules(text_of(directory / "modules.builtin", gaps)),
         blacklist=blacklist(
-            {str(path): _text(path, gaps) for path in _files(configuration, gaps)},
-            _text(command_line, gaps),
+            configuration_texts(configuration, gaps), text_of(command_line, gaps)
         ),
     )
+    tell_odd(directory, loadable, gaps)
     return aliases, tuple(gaps)
+
+
+def tell_odd(directory: Path, modules_alias: str, gaps: list[str]) -> None:
+    """Add a gap where there are aliases that can't be understood."""
+    odd = odd_aliases(modules_alias)
+    if odd:
+        gaps.append(
+            f"{directory}/modules.alias: {len(odd)} of its aliases are of a form that "
+            f"is not understood and left out, as {printable(odd[0])}."
+        )
+
+
+def configuration_texts(directories: Sequence[Path], gaps: list[str]) -> dict[str, str]:
+    """Read the files of configuration directories by path, in modprobe's order."""
+    return {str(path): text_of(path, gaps) for path in _files(directories, gaps)}
 
 
 def _files(directories: Sequence[Path], gaps: list[str]) -> list[Path]:
@@ -67,7 +80,8 @@ def _files(directories: Sequence[Path], gaps: list[str]) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def _text(path: Path, gaps: list[str]) -> str:
+def text_of(path: Path, gaps: list[str]) -> str:
+    """Read a file; one that can't be read is empty, and a gap."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from observer.aliases import module_name
 from observer.case import Surroundings
+from observer.module_names import loadable_modules, module_name
 from observer.modules_dir import CONFIGURATION, read_aliases
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _modules(
         command_line=root / "proc/cmdline",
     )
     unknown += gaps
-    there = _names(_text(modules / release / "modules.dep", unknown))
+    there = loadable_modules(_text(modules / release / "modules.dep", unknown))
     names = (driver, device.driver_override)
     providers = {
         name: module
@@ -89,14 +89,6 @@ def _modules(
         },
         providers=providers,
         builtin=frozenset(filter(aliases.builtin, concerned)),
-    )
-
-
-def _names(modules_dep: str) -> frozenset[str]:
-    """Name the modules of a modules.dep."""
-    return frozenset(
-        module_name(line.partition(":")[0].rpartition("/")[2].partition(".ko")[0])
-        for line in modules_dep.splitlines()
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -16,15 +18,18 @@ from lab.kernels import vmlinuz
 from observer.aliases import (
     Alias,
     Aliases,
-    blacklist,
     built_in_aliases,
-    built_in_modules,
-    loadable_aliases,
+    modalias,
+    odd_aliases,
 )
 from observer.model.primitives import id_matches
 from observer.model.table import is_terminator
-from observer.modules_dir import read_aliases
+from observer.module_names import (
+    built_in_modules,
+    module_name,
+)
 from observer.record import PCI_ANY_ID, Device, Id
+from observer.target import read_modules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +49,7 @@ def text(name: str) -> str:
 def aliases() -> Aliases:
     """Take what the files say."""
     return Aliases(
-        loadable_aliases(text("modules.alias")),
+        text("modules.alias"),
         built_in_aliases(text("modules.builtin.modinfo")),
         built_in_modules=built_in_modules(text("modules.builtin")),
     )
@@ -66,13 +71,6 @@ def pattern(entry: Id, *, exact: bool = False) -> str:
         covered = exact or entry.class_mask >> shift & 0xFF
         text += f"{name}{entry.class_ >> shift & 0xFF:02X}" if covered else f"{name}*"
     return ("vfio_" if entry.override_only else "") + "pci:" + text
-
-
-def concrete(entry: Id, other: int) -> Device:
-    """Make a device that fits an entry, with `other` where any value would do."""
-    ids = (other if value == ANY else value & 0xFFFF for value in entry[:4])
-    any_class = other << 8 & 0xFFFFFF & ~entry.class_mask
-    return Device(*ids, entry.class_ | any_class)  # type: ignore[call-arg]
 
 
 def test_ids(aliases: Aliases) -> None:
@@ -159,16 +157,17 @@ def test_nothing_known() -> None:
 def test_odd_lines(line: str) -> None:
     """What is no alias of PCI is passed over; what follows is found."""
     good = "alias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\n"
-    assert [Alias("e1000e", Id(0x8086, 0x10D3))] == list(
-        loadable_aliases(f"{line}\n{good}")
-    )
+    aliases = Aliases(f"{line}\n{good}")
+    nic = device(0x8086, 0x10D3)
+    assert [Alias("e1000e", Id(0x8086, 0x10D3))] == aliases.of(nic)
+    assert () == aliases.ids("e1000")
 
 
 def test_an_alias_that_would_end_a_table() -> None:
     """It fits no device that exists, and must not hide the others."""
     terminator = "pci:v00000000d00000001sv00000000sd*bc*sc*i*"
     lines = f"alias {terminator} odd\nalias pci:v*d*sv*sd*bc*sc*i* last\n"
-    aliases = Aliases(loadable_aliases(lines))
+    aliases = Aliases(lines)
     assert () == aliases.ids("odd")
     assert ("last",) == aliases.modules(device(0x8086, 0x100E))
 
@@ -190,7 +189,7 @@ def test_an_entry_survives_being_an_alias(entry: Id) -> None:
     """An entry spelled as an alias is the same entry, loadable or built in."""
     assume(not is_terminator(entry))
     spelled = pattern(entry)
-    assert [Alias("a_b", entry)] == list(loadable_aliases(f"alias {spelled} a-b\n"))
+    assert (entry,) == Aliases(f"alias {spelled} a-b\n").ids("a_b")
     assert [Alias("a_b", entry)] == list(
         built_in_aliases(f"a_b.license=GPL\0a_b.alias={spelled}\0a_b.file=a/b\0")
     )
@@ -202,7 +201,9 @@ def test_modules_are_those_with_an_entry_that_fits(
 ) -> None:
     """The index finds what going through all entries finds."""
     alive = [entry for entry in entries if not is_terminator(entry)]
-    aliases = Aliases(Alias(f"m{n}", entry) for n, entry in enumerate(alive))
+    aliases = Aliases(
+        "".join(f"alias {pattern(entry)} m{n}\n" for n, entry in enumerate(alive))
+    )
     for override_only, found in (
         (0, aliases.modules(device)),
         (1, aliases.override_only_modules(device)),
@@ -216,10 +217,11 @@ def test_modules_are_those_with_an_entry_that_fits(
 
 def test_many_devices_and_aliases_take_milliseconds() -> None:
     """1,000 devices among 10,000 aliases are a matter of the index."""
-    aliases = Aliases(
-        Alias(f"m{n % 500}", Id(0x8086 + n % 7, n, class_=n << 8, class_mask=0xFF0000))
-        for n in range(10_000)
+    entries = (
+        Id(0x8086 + n % 7, n, class_=n << 8, class_mask=0xFF0000) for n in range(10_000)
     )
+    lines = (f"alias {pattern(one)} m{n % 500}\n" for n, one in enumerate(entries))
+    aliases = Aliases("".join(lines))
     many = [device(0x8086 + n % 7, n, n << 8) for n in range(0, 10_000, 10)]
 
     def measured() -> float:
@@ -228,50 +230,6 @@ def test_many_devices_and_aliases_take_milliseconds() -> None:
         return time.perf_counter() - begin
 
     assert 0.05 > min(measured() for _ in range(3))
-
-
-CONFIGURATION = """\
-# blacklist commented
-blacklist nouveau
-  blacklist\tsnd-hda-intel trailing words
-blacklist con\\
-tinued
-blacklist
-#
-blacklist# e1000
-Blacklist e1000e
-blacklist windows\r
-options e100 blacklist=1
-install  8139too   /bin/false
-install 8139cp /usr/bin/true --quiet
-install nvme /sbin/modprobe --ignore-install nvme
-install ahci
-softdep nvme pre: ahci
-"""
-
-
-def test_blacklist() -> None:
-    """What forbids a module is known by the file that does."""
-    found = blacklist({"/a.conf": CONFIGURATION, "/b.conf": "blacklist nouveau"}, "")
-    assert {
-        "nouveau": "/a.conf",
-        "snd_hda_intel": "/a.conf",
-        "continued": "/a.conf",
-        "windows\r": "/a.conf",
-        "8139too": "/a.conf",
-        "8139cp": "/a.conf",
-    } == found
-
-
-def test_blacklist_on_the_command_line() -> None:
-    """Two options do it there."""
-    line = (
-        "ro modprobe.blacklist=nouveau,snd-hda-intel module_blacklist=,e1000, x=nvme\n"
-    )
-    place = "the kernel's command line"
-    assert dict.fromkeys(["nouveau", "snd_hda_intel", "e1000"], place) == blacklist(
-        {}, line
-    )
 
 
 def test_blacklisted() -> None:
@@ -288,30 +246,36 @@ def modprobe(*arguments: str | Path) -> list[str]:
     return done.stdout.decode().split("\n")[:-1]
 
 
-def test_blacklist_as_modprobe_reads_it(tmp_path: Path) -> None:
-    """It shows the configuration as it understands it: the same modules."""
-    path = tmp_path / "a.conf"
-    path.write_bytes(CONFIGURATION.encode())
-    line = Path("/proc/cmdline").read_text()
-    shown = {
-        name.removeprefix("blacklist ")
-        for name in modprobe("--config", path, "--showconfig")
-        if name.startswith("blacklist ")
-    }
-    ours = blacklist({"": CONFIGURATION}, line)
-    assert shown | {"8139too", "8139cp"} == ours.keys()
+def asked(pattern: str, source: random.Random) -> str:
+    """Make what a device asks for of an alias: any value for each of its wildcards."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in {"v", "d", "sv", "sd"}:
+            return f"{name}{source.choice([0, 0x8086, source.randrange(1 << 16)]):08X}"
+        return f"{name}{source.randrange(256):02X}"
+
+    concrete = re.sub(r"(?<=[:0-9A-F*])(v|d|sv|sd|bc|sc|i)\*", value, pattern)
+    return concrete.removesuffix("*")
 
 
-def resolved(directory: Path, release: str, devices: Sequence[Device]) -> list[str]:
-    """Let modprobe name the modules of each device, once each, NOT_PCI after each."""
-    words = [
-        word
-        for device in devices
-        for word in (pattern(Id(*device), exact=True), NOT_PCI)
-    ]
+def device_of(alias: str) -> Device:
+    """Return the device that asks for this."""
+    ids = re.fullmatch(r"\w+:v(.+)d(.+)sv(.+)sd(.+)bc(..)sc(..)i(..)", alias)
+    assert ids is not None, alias
+    vendor, device, subvendor, subdevice, *class_ = ids.groups()
+    return Device(
+        *(int(field, 16) for field in (vendor, device, subvendor, subdevice)),
+        int("".join(class_), 16),  # type: ignore[call-arg]
+    )
+
+
+def resolved(directory: Path, release: str, aliases: Sequence[str]) -> list[str]:
+    """Let modprobe name the modules of each alias, once each, NOT_PCI after each."""
     found = modprobe(
         *("--config", "/dev/null", "--dirname", directory, "--set-version", release),
-        *("--all", "--resolve-alias", *words),
+        *("--all", "--resolve-alias"),
+        *(word for alias in aliases for word in (alias, NOT_PCI)),
     )
     once: list[str] = []
     for name in found:
@@ -321,22 +285,76 @@ def resolved(directory: Path, release: str, devices: Sequence[Device]) -> list[s
     return once
 
 
+def patterns(directory: Path) -> list[str]:
+    """Return each alias of a kernel's that mentions PCI's form, none left out."""
+    loadable = (directory / "modules.alias").read_text()
+    built_in = (directory / "modules.builtin.modinfo").read_text()
+    return [
+        *re.findall(r"(?m)^alias ((?:\w*_)?pci:\S+) ", loadable),
+        *re.findall(r"\.alias=((?:\w*_)?pci:[^\0]+)", built_in),
+    ]
+
+
 @pytest.mark.guest  # needs a guest's kernel
 @pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12.90", "7.3"])
 def test_as_modprobe_resolves(kernel: str) -> None:
-    """For a device of each alias modprobe finds the same modules in the same order."""
+    """For a device of each alias modprobe finds the same modules in the same order.
+
+    What is built in it tells only where nothing can be loaded.
+    """
     image = vmlinuz(kernel)
-    directory, release = image.parents[1], image.name.removeprefix("vmlinuz-")
-    aliases, _gaps = read_aliases(release, root=directory / "lib/modules")
-    lines = (directory / f"lib/modules/{release}/modules.alias").read_text()
-    every = [entry for _module, entry in loadable_aliases(lines)]
+    root, release = image.parents[1], image.name.removeprefix("vmlinuz-")
+    directory = root / "lib/modules" / release
+    aliases = read_modules(directory)[0].aliases
+    source = random.Random(release)  # noqa: S311 - no secret
+    every = [asked(each, source) for each in patterns(directory)]
     assert 8000 < len(every)
+
+    def ours(alias: str) -> tuple[str, ...]:
+        device = device_of(alias)
+        if alias.startswith("vfio_"):
+            return aliases.override_only_modules(device)
+        return aliases.modules(device) or aliases.built_in_modules(device)
+
     for first in range(0, len(every), 500):
-        devices = [
-            concrete(entry, (0, 0x8086, 0x0300)[place % 3])
-            for place, entry in enumerate(every[first : first + 500])
-        ]
-        ours = [
-            name for device in devices for name in (*aliases.modules(device), NOT_PCI)
-        ]
-        assert ours == resolved(directory, release, devices)
+        some = every[first : first + 500]
+        expected = resolved(root, release, some)
+        assert expected == [name for alias in some for name in (*ours(alias), NOT_PCI)]
+
+
+@pytest.mark.guest  # needs a guest's kernel
+@pytest.mark.parametrize("kernel", ["5.10", "6.1", "6.12.90", "7.3"])
+def test_no_alias_of_a_kernel_is_odd(kernel: str) -> None:
+    """Of Debian's kernels every alias is understood, and counted."""
+    image = vmlinuz(kernel)
+    release = image.name.removeprefix("vmlinuz-")
+    directory = image.parents[1] / "lib/modules" / release
+    lines = (directory / "modules.alias").read_text()
+    assert () == odd_aliases(lines)
+    told = (directory / "modules.builtin.modinfo").read_text()
+    understood = Aliases(lines, built_in_aliases(told))
+    names = {
+        *map(module_name, re.findall(r"(?m)^alias \S*pci:\S+ (\S+)$", lines)),
+        *(alias.module for alias in built_in_aliases(told)),
+    }
+    number = sum(len(understood.ids(name)) for name in names)
+    assert len(patterns(directory)) == number
+
+
+def test_odd_aliases() -> None:
+    """What a device could ask for, in a form that is not an id's, is told."""
+    odd = ("pci:v00008086d*", "pci:v00008086d0000100esv*sd*bc*sc*i*", "*", "[p]ci:*")
+    usual = (
+        "pci:v00008086d0000100Esv*sd*bc*sc*i*",
+        "vfio_pci:v*d*sv*sd*bc*sc*i*",
+        "usb:v*",
+        "mypci:v00008086d*",
+    )
+    text = "".join(f"alias {each} module\n" for each in (*odd, *usual))
+    assert odd == odd_aliases(f"# comment\n{text}")
+
+
+@given(strategies.devices)
+def test_modalias(device: Device) -> None:
+    """A device asks for what fits it exactly."""
+    assert pattern(Id(*device), exact=True) == modalias(device)

@@ -35,9 +35,12 @@ from observer.record import (
 )
 from observer.recording import Header, Writer
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 VERBS = (
     *("run", "record", "replay", "doctor", "predict", "semantics", "status"),
-    *("history", "diff", "baseline"),
+    *("history", "diff", "baseline", "preflight"),
 )
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
@@ -454,3 +457,37 @@ def test_status_interval(interval: str) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(["status", "--interval", interval])
     assert USAGE == exit_info.value.code
+
+
+def test_preflight_of_no_kernel(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One line says what is installed."""
+    directory = tmp_path / "lib/modules/6.1.0"
+    directory.mkdir(parents=True)
+    (directory / "modules.dep").write_text("")
+    line = failed(capsys, "preflight", "--kernel", "9\n9", "--root", str(tmp_path))
+    assert line.endswith("; installed are 6.1.0")
+    assert "9\\n9: no such kernel below " in line
+    line = failed(capsys, "preflight", "--modules", str(tmp_path))
+    assert "no directory of modules" in line
+
+
+def test_preflight(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The machine that this runs on, before a kernel without any module."""
+    directory = tmp_path / "lib/modules/6.1.0"
+    directory.mkdir(parents=True)
+    for name in ("alias", "dep", "softdep", "builtin", "builtin.modinfo"):
+        (directory / f"modules.{name}").write_text("")
+    socket = str(tmp_path / "no.sock")
+    status = main(
+        ["preflight", "--modules", str(directory), "--json", "--socket", socket]
+    )
+    written = json.loads(capsys.readouterr().out)
+    assert "pci-observer-preflight" == written["format"]
+    assert "6.1.0" == written["to"]["release"]
+    assert (FINDING if written["changes"] else GOOD) == status
+    assert status == main(
+        ["preflight", "--modules", str(directory), "--socket", socket]
+    )
+    assert capsys.readouterr().out.startswith("Linux ")

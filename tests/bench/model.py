@@ -1,21 +1,17 @@
-"""How fast the model answers: PYTHONPATH=. .venv/bin/python tests/bench/model.py.
+"""How fast the model answers. Its peer is the plain walk through the table.
 
-Each row: what, ours and the peer's rate, and how many times faster ours is. The peer of
-the model is the plain walk through the table, as in the kernel but in Python.
-Processor time is measured, for a busy machine is no slow program.
+As in the kernel, but in Python.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from rows import Row, observer_seconds, rate
 
 from observer.model import expect
 from observer.model.primitives import id_matches
@@ -23,29 +19,12 @@ from observer.model.table import is_terminator
 from observer.record import PCI_ANY_ID, Device, Driver, Id, Inputs, Outcome, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-SECONDS = 0.2  # of a round
-ROUNDS = 7
 ENTRIES = 500
 DEVICES = 1000
 CASES = 100_000
 SEED = 1
-
-
-class Row(NamedTuple):
-    """One measurement, as `make bench` prints and keeps it."""
-
-    name: str
-    unit: str
-    ours: float
-    peer: float | None
-    target: float | None  # ours must reach it
-
-    @property
-    def ratio(self) -> float | None:
-        """Tell how many times faster ours is."""
-        return self.ours / self.peer if self.peer else None
 
 
 def rows() -> list[Row]:
@@ -131,25 +110,10 @@ def _evaluations(make: Callable[[random.Random], tuple[Id, ...]]) -> Row:
     for case in cases:
         if expect("linux-5.15", case) != plain_walk(case):
             raise AssertionError(case)
-    ours = _rate(lambda case: expect("linux-5.15", case), cases)
-    peer = _rate(plain_walk, cases)
+    ours = rate(lambda case: expect("linux-5.15", case), cases)
+    peer = rate(plain_walk, cases)
     name = f"model, {ENTRIES} entries, {make.__name__}"
     return Row(name, "evaluations/s", ours, peer, 300_000)
-
-
-def _rate(decide: Callable[[Inputs], object], cases: Sequence[Inputs]) -> float:
-    """Return the best of some rounds: what slows one down is somebody else."""
-    return max(_round(decide, cases) for _ in range(ROUNDS))
-
-
-def _round(decide: Callable[[Inputs], object], cases: Sequence[Inputs]) -> float:
-    done = 0
-    start = time.process_time()
-    while (spent := time.process_time() - start) < SECONDS:
-        for case in cases:
-            decide(case)
-        done += len(cases)
-    return done / spent
 
 
 def _predictions() -> Row:
@@ -164,36 +128,5 @@ def _predictions() -> Row:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "cases"
         path.write_text((json.dumps(case) + "\n") * CASES, encoding="utf-8")
-        spent = _child_seconds("predict", str(path))
+        spent = observer_seconds("predict", str(path))
     return Row("predict, end to end", "cases/s", CASES / spent, None, 20_000)
-
-
-def _child_seconds(*arguments: str) -> float:
-
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "observer", *arguments],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def main(output: str | None = None) -> int:
-    """Print the table, and write it to `output`; a missed target is a failure."""
-    missed = 0
-    measured = rows()
-    if output:
-        table = [row._asdict() | {"ratio": row.ratio} for row in measured]
-        Path(output).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    for row in measured:
-        peer = f"{row.peer:>12,.0f}" if row.peer else " " * 12
-        ratio = f"{row.ratio:>8.1f}" if row.ratio else " " * 8
-        print(f"{row.name:36}{row.ours:>12,.0f}{peer}{ratio}  {row.unit}")
-        missed += row.target is not None and row.ours < row.target
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))

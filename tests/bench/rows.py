@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -58,13 +59,20 @@ def _round(work: Callable[[_Case], object], cases: Sequence[_Case]) -> float:
     return done / spent
 
 
-def child_seconds(*command: str | Path) -> float:
-    """Return what running a command costs itself and us."""
+def child_seconds(*command: str | Path, status: int = 0) -> float:
+    """Return what a command that ends with this status, or 0, costs itself and us."""
     before = _seconds()
-    subprocess.run(
+    done = subprocess.run(
         command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    if done.returncode not in (0, status):
+        raise AssertionError(done)
     return _seconds() - before
+
+
+def observer_seconds(*arguments: str, status: int = 0) -> float:
+    """Return what a verb costs from its start to its end."""
+    return child_seconds(sys.executable, "-m", "observer", *arguments, status=status)
 
 
 def _seconds() -> float:

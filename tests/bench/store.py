@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from model import Row
+from rows import Row
 
 from observer.record import (
     Device,
@@ -109,8 +109,3 @@ def _kept(directory: str, store: Store) -> int:
     if kept != store.counts().offered:
         raise RuntimeError(f"of {store.counts()} only {kept} were kept")
     return kept
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.name:36}{row.ours:>12,.0f}  {row.unit}")

@@ -1,7 +1,7 @@
 """One host under one kernel after another: python -m live.upgrade DIRECTORY PLAN.
 
-In a guest, as root. What the observer keeps lies on a disk of its own, as on a host; PLAN
-is JSON, a `Plan`. tests/test_upgrade.py says what is right.
+In a guest, as root. What the observer keeps lies on a disk of its own, as on a host;
+PLAN is JSON, a `Plan`. tests/test_upgrade.py says what is right.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from live import pci
 from live.glance import ask, labelled
@@ -27,7 +27,7 @@ LABEL: Final = "pobs-state"  # of the disk
 POLL_SECONDS: Final = 0.5
 KEPT_SECONDS: Final = 90  # a picture is kept once it stood for 30
 SETTLED_SECONDS: Final = 120
-STEADY_SECONDS: Final = 12  # without another finding
+STEADY_SECONDS: Final = 8  # without another finding
 CURED_SECONDS: Final = 20
 
 # The devices, by the ids that QEMU gives them.
@@ -46,7 +46,8 @@ class Plan(NamedTuple):
     before: list[list[str]]  # commands, before the observer starts
     writes: list[list[str]]  # a file below /sys/bus/pci and a text, likewise
     preflight: dict[str, str] = {}  # noqa: RUF012 - directories of modules, by name
-    accept: bool = False  # the new picture as the baseline
+    keep: bool = False  # wait until a picture is the baseline
+    accept: bool = False  # make the new picture the baseline
     crash: bool = False  # instead of being stopped
 
 
@@ -79,8 +80,10 @@ def main(directory: Path, plan: Plan) -> int:
 
 def observe(watcher: Watcher, places: dict[str, str], plan: Plan) -> Result:
     """Wait until all is known and kept, look, and ask what comes next."""
-    result: Result = {"steady_seconds": steady(watcher)}
-    result["kept_seconds"] = wait(lambda: kept(platform.release()), KEPT_SECONDS)
+    result: Result = {}
+    if plan.keep:
+        result["kept_seconds"] = wait(lambda: kept(platform.release()), KEPT_SECONDS)
+    result["steady_seconds"] = steady(watcher, expected=not plan.keep)
     result |= {
         "findings": findings(watcher),
         "audit": ask("audit", "--json"),
@@ -127,22 +130,24 @@ def findings(watcher: Watcher) -> list[str]:
 
 
 def kept(release: str) -> bool:
-    """Tell whether a good picture of this kernel's boot is kept."""
-    told = ask("history", "--json")
-    boots: list[dict[str, Any]] = json.loads(told["stdout"] or '{"boots": []}')["boots"]
-    return any(b["release"] == release and b["picture_unix_ns"] for b in boots)
+    """Tell whether a picture of this kernel is the baseline."""
+    told = ask("baseline", "--json")
+    baseline = json.loads(str(told["stdout"]) or "{}").get("baseline")
+    return baseline is not None and baseline["release"] == release
 
 
-def steady(watcher: Watcher) -> float | None:
-    """Wait until the machine settled and no finding came or went for a while."""
+def steady(watcher: Watcher, *, expected: bool) -> float | None:
+    """Wait until no finding came or went for a while; None: there was no such time.
+
+    `expected`: until there are any, before that.
+    """
     begin = changed = time.monotonic()
     before: list[str] = []
     while (now := time.monotonic()) < begin + SETTLED_SECONDS:
         found = findings(watcher)
         if found != before:
             before, changed = found, now
-        settled = now > 75
-        if settled and now - changed > STEADY_SECONDS:
+        if bool(found) is expected and now - changed > STEADY_SECONDS:
             return now - begin
         time.sleep(POLL_SECONDS)
     return None
