@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.vmlinux import btf_of
-
 from observer.btf import Btf
+from observer.kernel_image import btf_of
 from observer.layout import layout_of
 
 if TYPE_CHECKING:

@@ -1,62 +1,62 @@
-#!/usr/bin/env python3
-"""Take the type information out of a kernel image, without booting it.
+"""The type information inside a kernel's image, without booting it.
 
-    vmlinux.py VMLINUZ OUT        write the raw .BTF section of VMLINUZ to OUT
-
-A `vmlinuz` is a boot stub around a compressed ELF file.  The stub's header says
-where the compressed part lies (the x86 boot protocol, 2.08 and later).
+A `vmlinuz` is a boot stub around a compressed ELF file. The stub's header says where the
+compressed part lies (the x86 boot protocol, 2.08 and later).
 """
 
-import argparse
+from __future__ import annotations
+
 import bz2
 import lzma
 import shutil
 import struct
 import subprocess
-import sys
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-SETUP_SECTS = 0x1F1  # u8, in sectors of 512 bytes; 0 stands for 4
-HEADER_MAGIC = 0x202  # "HdrS"
-PROTOCOL_VERSION = 0x206  # u16
-PAYLOAD_OFFSET = 0x248  # u32 offset, then u32 length
-SIZE_TRAILER = 4  # the kernel's build appends the unpacked size to most formats
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_SETUP_SECTS: Final = 0x1F1  # u8, in sectors of 512 bytes; 0 stands for 4
+_HEADER_MAGIC: Final = 0x202  # "HdrS"
+_PROTOCOL_VERSION: Final = 0x206  # u16
+_PAYLOAD_OFFSET: Final = 0x248  # u32 offset, then u32 length
+_PAYLOAD_FIELDS: Final = 0x208  # the first protocol that has them
+_SIZE_TRAILER: Final = 4  # the kernel's build appends the unpacked size, mostly
 
 
 class ImageError(Exception):
-    """Not a kernel image we can read; the message says why."""
+    """No kernel image that can be read; the message says which file and why."""
 
 
 def btf_of(vmlinuz: Path) -> bytes:
-    """Extract the raw .BTF section of a kernel image, compressed or not."""
-    image = vmlinuz.read_bytes()
+    """Extract the raw .BTF section of a kernel image, compressed or not.
+
+    Raises ImageError, also where the file can't be read.
+    """
     try:
+        image = vmlinuz.read_bytes()
         elf = image if image.startswith(b"\x7fELF") else unpack(payload(image))
         return section(elf, b".BTF")
-    except (
-        ImageError,
-        struct.error,
-        lzma.LZMAError,
-        OSError,
-        ValueError,
-        zlib.error,
-    ) as error:
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ImageError(f"{vmlinuz}: {reason}") from error
+    except (ImageError, struct.error, lzma.LZMAError, ValueError, zlib.error) as error:
         raise ImageError(f"{vmlinuz}: {error}") from error
 
 
 def payload(image: bytes) -> bytes:
     """Cut the compressed kernel out of a bzImage."""
-    if image[HEADER_MAGIC : HEADER_MAGIC + 4] != b"HdrS":
+    if image[_HEADER_MAGIC : _HEADER_MAGIC + 4] != b"HdrS":
         raise ImageError("not a Linux x86 boot image (no HdrS)")
-    (protocol,) = struct.unpack_from("<H", image, PROTOCOL_VERSION)
-    if protocol < 0x208:
+    (protocol,) = struct.unpack_from("<H", image, _PROTOCOL_VERSION)
+    if protocol < _PAYLOAD_FIELDS:
         raise ImageError(
             f"boot protocol {protocol:#x} is older than 2.08: no payload fields"
         )
-    offset, length = struct.unpack_from("<II", image, PAYLOAD_OFFSET)
-    start = ((image[SETUP_SECTS] or 4) + 1) * 512 + offset
+    offset, length = struct.unpack_from("<II", image, _PAYLOAD_OFFSET)
+    start = ((image[_SETUP_SECTS] or 4) + 1) * 512 + offset
     if length == 0 or start + length > len(image):
         raise ImageError("truncated: the payload ends behind the end of the file")
     return image[start : start + length]
@@ -64,7 +64,7 @@ def payload(image: bytes) -> bytes:
 
 def unpack(packed: bytes) -> bytes:
     """Decompress a payload, whichever of the kernel's compressors made it."""
-    for magic, decompress in DECOMPRESSORS:
+    for magic, decompress in _DECOMPRESSORS:
         if packed.startswith(magic):
             return decompress(packed)
     raise ImageError(f"unknown kernel compression, starts with {packed[:6].hex()}")
@@ -100,7 +100,7 @@ def _pipe(tool: str, packed: bytes) -> bytes:
         raise ImageError(f"compressed with {tool}: install the package {tool}")
     command = [tool, "-dc"]
     done = subprocess.run(
-        command, input=packed[:-SIZE_TRAILER], capture_output=True, check=False
+        command, input=packed[:-_SIZE_TRAILER], capture_output=True, check=False
     )
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
@@ -108,7 +108,7 @@ def _pipe(tool: str, packed: bytes) -> bytes:
     return done.stdout
 
 
-DECOMPRESSORS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+_DECOMPRESSORS: Final[tuple[tuple[bytes, Callable[[bytes], bytes]], ...]] = (
     (b"\x1f\x8b", _gunzip),
     (b"\xfd7zXZ\x00", _unxz),
     (b"\x28\xb5\x2f\xfd", _unzstd),
@@ -133,7 +133,7 @@ def section(elf: bytes, wanted: bytes) -> bytes:
 
 
 def _sections(elf: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, file offset, size) of every section."""
+    """Yield name, file offset and size of every section."""
     (table,) = struct.unpack_from("<Q", elf, 0x28)
     entry_size, count, names_index = struct.unpack_from("<HHH", elf, 0x3A)
     headers = [
@@ -145,24 +145,3 @@ def _sections(elf: bytes) -> Iterator[tuple[bytes, int, int]]:
     for name, _type, _flags, _address, offset, size in headers:
         start = names + name
         yield elf[start : elf.index(b"\0", start)], offset, size
-
-
-def main() -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("vmlinuz", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    try:
-        btf = btf_of(args.vmlinuz)
-    except (ImageError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    args.out.write_bytes(btf)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

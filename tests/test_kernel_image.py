@@ -1,11 +1,16 @@
-"""The lab's reading of kernel images: type information without booting."""
+"""observer/kernel_image.py: a kernel's type information without booting it."""
 
 import lzma
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
-from lab.vmlinux import ImageError, btf_of, section
+from lab.kernels import vmlinuz
+
+from observer.btf import Btf
+from observer.kernel_image import ImageError, btf_of, section
+from observer.layout import layout_of
 
 
 def elf(name: bytes, contents: bytes) -> bytes:
@@ -68,3 +73,56 @@ def test_what_is_no_kernel_image_is_named(
 def test_section_takes_the_named_one() -> None:
     """A section's name decides, not its place."""
     assert b"abc" == section(elf(b".BTF", b"abc"), b".BTF")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A file that is not there is the same error, without Python's errno."""
+    image = tmp_path / "vmlinuz"
+    with pytest.raises(ImageError, match=r"No such file or directory$"):
+        btf_of(image)
+
+
+@pytest.mark.parametrize(
+    ("tool", "magic"), [("zstd", b"\x28\xb5\x2f\xfd"), ("lz4", b"\x02\x21\x4c\x18")]
+)
+def test_a_missing_command_is_named(
+    tool: str, magic: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Python has no library and there is no command, the package is named."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(boot_image(magic + b"packed"))
+    with pytest.raises(ImageError, match=rf"install the package {tool}$"):
+        btf_of(image)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("gzip",),
+        ("xz", "--check=crc32"),
+        ("lzma",),
+        ("bzip2",),
+        ("zstd",),
+        ("lz4", "-l"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_usual_compressions(command: tuple[str, ...], tmp_path: Path) -> None:
+    """What the kernel's own build uses is unpacked; the size is appended to most."""
+    image = tmp_path / "vmlinuz"
+    kernel = elf(b".BTF", b"types" * 1000)
+    packed = subprocess.run(
+        command, input=kernel, capture_output=True, check=True, timeout=30
+    ).stdout
+    image.write_bytes(boot_image(packed + struct.pack("<I", len(kernel))))
+    assert b"types" * 1000 == btf_of(image)
+
+
+@pytest.mark.guest  # needs a guest's kernel
+@pytest.mark.parametrize(
+    ("kernel", "layout"), [("5.10", "L0"), ("6.1", "E"), ("6.12.90", "B"), ("7.3", "D")]
+)
+def test_debian_kernels(kernel: str, layout: str) -> None:
+    """The layout of each is read from its image."""
+    assert layout == layout_of(Btf(btf_of(vmlinuz(kernel)))).name
