@@ -1,7 +1,7 @@
 """The type information inside a kernel's image, without booting it.
 
-A `vmlinuz` is a boot stub around a compressed ELF file. The stub's header says where the
-compressed part lies (the x86 boot protocol, 2.08 and later).
+A `vmlinuz` is a boot stub around a compressed ELF file. The stub's header says where
+the compressed part lies (the x86 boot protocol, 2.08 and later).
 """
 
 from __future__ import annotations
