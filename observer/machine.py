@@ -88,3 +88,12 @@ class Machine(NamedTuple):
     driver_events: Mapping[str, tuple[Write | Uevent, ...]] = MappingProxyType({})
     # Addresses whose probe had been deferred when the drivers were looked at.
     deferred: frozenset[str] = frozenset()
+    # From when on the kernel recorded matches and probes by itself; None: it did not.
+    recorded_since_ns: int | None = None
+
+    @property
+    def decided_since_ns(self) -> int | None:
+        """From when on matches and probes were seen, though not writes."""
+        if self.observed_since_ns is None or self.recorded_since_ns is None:
+            return self.observed_since_ns
+        return min(self.recorded_since_ns, self.observed_since_ns)

@@ -57,6 +57,7 @@ class State(NamedTuple):
     what_if: Mapping[str, int] = MappingProxyType({})  # devices by semantics
     gauges: tuple[Gauge, ...] = ()  # of the machine
     disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
+    bound_before: int = 0  # devices whose bind was not seen
 
 
 class About(NamedTuple):
@@ -136,6 +137,12 @@ class Metrics(Collector):
             "judgement",
         )
         yield _counter(
+            "boot_decisions_total",
+            "Those of the match decisions that the kernel recorded before the hooks.",
+            _by_name(books.boot),
+            "judgement",
+        )
+        yield _counter(
             "divergences_total",
             "Times the kernel did something else than the model expects.",
             self._labels.fold(dict(books.divergences)),
@@ -202,6 +209,11 @@ class Metrics(Collector):
         )
 
     def _machine(self, state: State) -> Iterator[Metric]:
+        yield _gauge(
+            "bindings_before_observing",
+            "PCI devices with a driver of which it was not seen how it was bound.",
+            {(): state.bound_before},
+        )
         for gauge in state.gauges:
             yield _gauge(gauge.name, gauge.text, gauge.samples, *gauge.labels)
         yield _counter(
