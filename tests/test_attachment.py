@@ -142,7 +142,7 @@ def test_before(attachment: Attachment) -> None:
     """So does what was seen before the hooks; it is read when it is wanted."""
     assert COVERAGE == attachment.coverage
     assert BEFORE == tuple(attachment.before)
-    assert not [name for name in descriptors().values() if "boot" in name]
+    assert not [name for name in descriptors().values() if "memfd:boot" in name]
 
 
 def test_maps(attachment: Attachment) -> None:

@@ -32,6 +32,7 @@ SMALLEST_KB: Final = 8  # of a ring whose memory was given back
 # Drivers that were registered and left again before the observer came: one that the
 # kernel has built in and that finds no device, one that the guest takes away.
 GONE: Final = {"agpgart-amd64", "tulip"}
+RSS_KB: Final = 40 * 1024
 NO_TRACING: Final = {"kprobe_events": "", "set_event": "", "current_tracer": "nop"}
 
 Line = dict[str, Any]
@@ -208,6 +209,11 @@ def test_observing_began_with_the_first_event(booted: Booted) -> None:
     before_ns = booted.recorded["started_ns"] - booted.of("match")[0]["ktime_ns"]
     assert before_ns > 5e9
     assert abs(since - (booted.recorded["started"] - before_ns / 1e9)) < 3
+
+
+def test_memory(booted: Booted) -> None:
+    """The daemon is as small as it is without a boot to remember."""
+    assert RSS_KB >= booted.recorded["rss_kb"]
 
 
 def test_the_log_has_one_line(booted: Booted) -> None:

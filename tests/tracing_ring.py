@@ -34,11 +34,11 @@ class Tracefs:
         self._show()
 
     def define(self, definition: str, hits: int) -> None:
-        """Have somebody else define an event, before all others."""
-        self.definitions.insert(0, definition)
+        """Have somebody else define an event."""
+        self.definitions.append(definition)
         name = definition.split(maxsplit=1)[0].partition("/")[2]
         profile = self.root / "kprobe_profile"
-        profile.write_text(f"  {name} {hits} 0\n{profile.read_text()}")
+        profile.write_text(f"{profile.read_text()}  {name} {hits} 0\n")
         self._show()
 
     def write(self, path: Path, text: str) -> None:

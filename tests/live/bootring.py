@@ -164,6 +164,7 @@ def refused(directory: Path, layout: Layout) -> dict[str, Any]:
     with Watcher(port=PORT, log=directory / "stale.log") as watcher:
         result |= {
             "metrics": watcher.metrics(),
+            "rss_kb": watcher.state()["rss_kb"],
             "bound": bound(),
             "tracing": tracing(),
             "stopped": watcher.stop(),
