@@ -24,6 +24,7 @@ class Coverage(NamedTuple):
     problem: str = ""  # a sentence: it should have been, and was not
     since_ns: int | None = None  # CLOCK_MONOTONIC of the first event; None: nothing
     hooked_ns: int = 0  # from then on the hooks may have seen the same
+    last_ns: int = 0  # of the last record
     emitted: int = 0  # that the kernel made
     received: int = 0  # of these, in the ring
     decoded: int = 0  # of these, understood
@@ -86,6 +87,11 @@ def read_records(values: Iterable[object]) -> Iterator[Record]:
         record = read_record(Fields(value), drivers)
         if isinstance(record, Match | Probe):
             yield record
+
+
+def times(records: Iterable[Record]) -> Iterator[int]:
+    """Yield when each match returned, and each probe."""
+    return (each.ktime_ns for each in records if isinstance(each, Match | Probe))
 
 
 class Twins:

@@ -56,9 +56,8 @@ class Known(NamedTuple):
     layout: Layout
     drivers: Mapping[int, Registration]  # by the address of struct pci_driver
     pci_device_id_any: int = 0  # address; 0: not known
-    tgids: Mapping[int, int] = MappingProxyType(
-        {}
-    )  # process by thread, as far as the kernel noted it
+    # Process by thread, as far as the kernel noted it.
+    tgids: Mapping[int, int] = MappingProxyType({})
 
 
 class Until(NamedTuple):

@@ -75,6 +75,7 @@ def _coverage(recorded: Recorded, found: Decisions, until: Until) -> Coverage:
     return Coverage(
         since_ns=min((event.ktime_ns for event in recorded.events), default=None),
         hooked_ns=until.match_from_ns,
+        last_ns=max((record.ktime_ns for record in found.records), default=0),
         emitted=hits(boot_args.MATCH, 0) - found.synthetic - found.later,
         received=found.begun,
         decoded=sum(isinstance(record, Match) for record in found.records),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer import __version__, control, kernel, log, privileges, snapshot
 from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
-from observer.boot_coverage import Twins
+from observer.boot_coverage import Twins, times
 from observer.hooks import method_of
 from observer.live import Live
 from observer.looking import Looker
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from observer.boot_coverage import Coverage
     from observer.log import Logger
     from observer.record import Record
     from observer.ring import Counters
@@ -260,7 +261,7 @@ class Daemon:
             self._logger.warning("decisions at boot are not known", reason=problem)
         if before.since_ns is None:
             return
-        hooked = [*self._live.poll(0)]
+        hooked = self._hooked(before)
         twins = Twins(before.hooked_ns, hooked)
         for record in chain(
             before.losses(time.monotonic_ns()), self._attachment.before
@@ -278,6 +279,16 @@ class Daemon:
         )
         for record in hooked:
             self._feed(record)
+
+    def _hooked(self, before: Coverage) -> list[Record]:
+        """Return what the hooks told up to the last that was recorded."""
+        told: list[Record] = []
+        done = before.last_ns < before.hooked_ns
+        while not done and self._live.pending():
+            batch = [*self._live.poll(0)]
+            done = any(ktime_ns > before.last_ns for ktime_ns in times(batch))
+            told += batch
+        return told
 
     def run(self) -> None:
         """Observe until SIGINT or SIGTERM; then detach and read the rest."""

@@ -42,7 +42,7 @@ MESSAGE = {
     "hooks": HOOKS,
     "ring_bytes": 4096,
 }
-COVERAGE = Coverage("", 5, 7, 3, 2, 2, 1, 4)
+COVERAGE = Coverage("", 5, 7, 8, 3, 2, 2, 1, 4)
 E1000 = Driver(4, "e1000", (Id(1, 2),))
 BEFORE = tuple(match(at, E1000, seen=Seen.BOOT).match for at in (6, 8))
 BOOT = "".join(json.dumps(each) + "\n" for each in objects(COVERAGE, BEFORE)).encode()

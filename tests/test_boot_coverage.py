@@ -32,7 +32,7 @@ coverages = st.builds(
     Coverage,
     st.text(),
     st.none() | st.integers(0, 2**64 - 1),
-    *[st.integers(0, 2**63)] * 6,
+    *[st.integers(0, 2**63)] * 7,
 )
 seen_at_boot = (matches() | probes).map(lambda each: each._replace(seen=Seen.BOOT))
 
@@ -66,7 +66,7 @@ def test_no_coverage(value: object) -> None:
 
 def test_losses() -> None:
     """What the kernel counted and the ring had not, and probes; none is none."""
-    coverage = Coverage("", 5, 7, emitted=10, received=9, decoded=8, probes_lost=3)
+    coverage = Coverage("", 5, emitted=10, received=9, decoded=8, probes_lost=3)
     assert [
         Loss(0, 100, LossStage.RESERVE, 2),
         Loss(0, 100, LossStage.OTHER, 3),
@@ -76,7 +76,7 @@ def test_losses() -> None:
 
 def test_one_less() -> None:
     """A decision that the hooks saw too is in the books once, and no loss."""
-    coverage = Coverage("", 5, 7, emitted=10, received=9, decoded=8)
+    coverage = Coverage("", 5, emitted=10, received=9, decoded=8)
     less = coverage.without_one()
     assert (9, 8, 7) == (less.emitted, less.received, less.decoded)
     assert list(coverage.losses(1)) == list(less.losses(1))

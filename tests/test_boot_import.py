@@ -59,7 +59,8 @@ def test_whole() -> None:
     """All that was recorded came through."""
     events = [*match(D), *probe(D, 0)]
     found = imported(events)
-    assert Coverage("", 1000, Until().match_from_ns, 1, 1, 1) == found.coverage
+    hooked_ns = Until().match_from_ns
+    assert Coverage("", 1000, hooked_ns, 1500, 1, 1, 1) == found.coverage
     assert ["Match", "Probe"] == [type(record).__name__ for record in found.records]
 
 
@@ -89,7 +90,7 @@ def test_what_is_none_of_ours() -> None:
     """The fake device and what the hooks tell are in no count."""
     events = [*match(D), *match(D, bus=0), *match(D, ktime_ns=2001)]
     found = imported(events, until=Until(1500, 2000, 2000)).coverage
-    assert (1, 1, 1, 1) == found[3:7]
+    assert (1, 1, 1, 1) == found[4:8]
     assert 1500 == found.hooked_ns
 
 

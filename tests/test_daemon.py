@@ -292,7 +292,7 @@ def scraped(daemon: Daemon) -> dict[str, float]:
 def test_decisions_of_the_boot() -> None:
     """They are judged like all others, in the books once, and one line of the log."""
     boot = MATCH._replace(seen=Seen.BOOT)
-    coverage = Coverage("", 1000, 1 << 60, 4, 3, 2, 1, 1)
+    coverage = Coverage("", 1000, LATER_NS, 2000, 4, 3, 2, 1, 1)
     lines, daemon = begun(coverage, (boot, boot._replace(outcome=WRONG.outcome)))
     assert ["loss", "loss", "divergence", "boot"] == [line["event"] for line in lines]
     assert {
@@ -326,16 +326,22 @@ def test_decisions_of_the_boot() -> None:
 def test_a_decision_that_the_hooks_saw_too() -> None:
     """It is judged once, as theirs."""
     boot = MATCH._replace(seen=Seen.BOOT)
-    coverage = Coverage("", 1, MATCH.ktime_ns, 2, 2, 2)
+    coverage = Coverage("", 1, MATCH.ktime_ns, MATCH.ktime_ns, 2, 2, 2)
     earlier = boot._replace(ktime_ns=MATCH.ktime_ns - 1)
-    live = [*encode_driver(DRIVER), encode_match(MATCH)]
-    lines, daemon = begun(coverage, (earlier, boot), live)
+    later = MATCH._replace(ktime_ns=LATER_NS)
+    lines, daemon = begun(
+        coverage,
+        (earlier, boot),
+        encode_driver(DRIVER),
+        [encode_match(MATCH), encode_match(later)],
+        [encode_match(later)],
+    )
     assert 1 == lines[0]["decisions"] == lines[0]["agree"]
     found = scraped(daemon)
     assert 1 == found['boot_decisions_total{judgement="agree"}']
-    assert 2 == found['judgements_total{judgement="agree"}']
+    assert 3 == found['judgements_total{judgement="agree"}']  # the last one waits
     assert 1 == found['events_total{stage="emitted"}']
-    assert 2 == found['events_total{stage="decoded"}']
+    assert 3 == found['events_total{stage="decoded"}']
 
 
 def test_how_a_device_was_bound_at_boot() -> None:
