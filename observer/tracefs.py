@@ -132,10 +132,16 @@ class _Ring:
 
     def take(self, layout: Layout) -> Recorded:
         """Stop, read, remove; whatever can't be used is removed as well."""
+        on = self._enabled()
         for group in self._groups:
             self._write(self._root / "set_event", f"!{group}:*\n")
         others = self._others()
         try:
+            if not on:
+                raise TracefsError(
+                    "the recording of the boot was ended before, so what is in the "
+                    "tracing ring may not be all of it"
+                )
             if others:
                 raise TracefsError(
                     f"the kernel's tracing ring is also used by {others}, so it was "
@@ -148,9 +154,16 @@ class _Ring:
             if not others:
                 self._free()
 
+    def _enabled(self) -> bool:
+        groups = tuple(f"{group}:" for group in self._groups)
+        return any(event.startswith(groups) for event in self._events_on())
+
+    def _events_on(self) -> list[str]:
+        return _lines(self._root / "set_event")
+
     def _others(self) -> str:
         """Name what else uses the ring."""
-        found = _lines(self._root / "set_event")
+        found = self._events_on()
         tracer = (self._root / "current_tracer").read_text().strip()
         if tracer != _NO_TRACER:
             found.append(f"the tracer {tracer}")
@@ -205,7 +218,8 @@ class _Ring:
     def _remove(self) -> None:
         for definition in self._definitions:
             group, name = name_of(definition)
-            self._write(self._root / "kprobe_events", f"-:{group}/{name}\n")
+            with suppress(OSError):  # in use elsewhere, and off here
+                self._write(self._root / "kprobe_events", f"-:{group}/{name}\n")
 
     def _free(self) -> None:
         """Give the ring's memory back; no kernel makes it smaller than a few KiB."""

@@ -68,6 +68,16 @@ def test_nothing_is_left(ring: Tracefs) -> None:
     assert FREED == ring.written[-2:]
 
 
+def test_an_event_that_stays(ring: Tracefs) -> None:
+    """Where it is in use it can't be removed; what was read is not lost for that."""
+    ring.busy = "m"
+    found = took(ring)
+    assert found is not None
+    assert 284 == found.hits["m"]
+    assert 1 == len(ring.definitions)
+    assert "was ended before" in refused(ring)
+
+
 def test_events_of_others_stay(ring: Tracefs) -> None:
     """Also one of the same name, whose hits are counted apart."""
     other = "p:lab/m pci_match_device"

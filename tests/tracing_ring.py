@@ -25,6 +25,7 @@ class Tracefs:
         self.group = self.definitions[0].partition(":")[2].partition("/")[0]
         names = [line.split()[0].partition("/")[2] for line in self.definitions]
         self.enabled = [f"{self.group}:{name}" for name in names]
+        self.busy = ""  # an event that somebody uses elsewhere
         self.written: list[tuple[str, str]] = []
         self._show()
 
@@ -51,7 +52,7 @@ class Tracefs:
         elif name == "kprobe_events":
             event = text.strip().removeprefix("-:")
             busy = event.replace("/", ":") in self.enabled
-            if busy:
+            if busy or event.endswith(f"/{self.busy}"):
                 raise OSError(16, "Device or resource busy", str(path))
             self.definitions = [
                 each
