@@ -6,6 +6,7 @@ left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -233,9 +234,12 @@ def _drained(path: Path) -> bytes:
     pages = bytearray()
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with suppress(BlockingIOError):
-            while page := os.read(descriptor, PAGE_BYTES):
-                pages += page.ljust(PAGE_BYTES, b"\0")
+        while page := os.read(descriptor, PAGE_BYTES):
+            pages += page.ljust(PAGE_BYTES, b"\0")
+    except OSError as e:
+        # ENODEV: a CPU that could be there and never was has no ring.
+        if e.errno not in {errno.EAGAIN, errno.ENODEV}:
+            raise
     finally:
         os.close(descriptor)
     return bytes(pages)

@@ -33,6 +33,8 @@ SMALLEST_KB: Final = 8  # of a ring whose memory was given back
 # kernel has built in and that finds no device, one that the guest takes away.
 GONE: Final = {"agpgart-amd64", "tulip"}
 RSS_KB: Final = 40 * 1024
+# Up to 6.8: CPUs that could be plugged in, and have a directory but no ring.
+MORE_CPUS: Final = "possible_cpus=4"
 NO_TRACING: Final = {"kprobe_events": "", "set_event": "", "current_tracer": "nop"}
 
 Line = dict[str, Any]
@@ -89,7 +91,7 @@ def boots(
     def start(kernel: str) -> dict[str, Any]:
         directory = tmp_path_factory.mktemp(f"bootring-{kernel}")
         line = command_line(layout_of(Btf(btf_of(vmlinuz(kernel)))))
-        append = f"{devices.IOMMU_APPEND} {line}"
+        append = f"{devices.IOMMU_APPEND} {MORE_CPUS} {line}"
         say = progress(pytestconfig)
         result = boot(kernel, "live.bootring", directory, say, append=append)
         return {"booted": Booted(result, directory)}
