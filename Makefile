@@ -43,7 +43,8 @@ test-fast: setup-lab
 
 matrix: setup-lab
 	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest \
-		tests/test_live.py tests/test_writers.py tests/test_glance.py $(PYTEST)
+		tests/test_live.py tests/test_writers.py tests/test_glance.py \
+		tests/test_boot_live.py $(PYTEST)
 
 # What takes long: more random sequences of writes on real kernels.
 soak: setup-lab $(CACHE)/.fetched

@@ -15,6 +15,8 @@ WRITE = Struct("=HHIQQ II16s qQQ IBBBx")  # struct rec_write up to its tail
 ID = Struct("=6I")  # struct rec_id
 ENTRY = Struct("=6I Q I4x")  # struct rec_entry
 
+REGISTRATION = Struct("=QQQII")  # struct registration of bpf/maps.bpf.h
+
 NAME_SIZE = 64
 OVERRIDE_SIZE = 128
 DYNIDS = 32

@@ -10,12 +10,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from observer.boot_coverage import NOT_RECORDED, read_coverage, read_records
 from observer.layout import Layout
 from observer.registered import NOT_TAKEN, Inventory, from_object
 from observer.ring import CounterMap, Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from observer.boot_coverage import Coverage
+    from observer.record import Record
 
 # -P: nothing is imported from the directory that we happen to be in.
 LOADER: Final = (sys.executable, "-P", "-m", "observer.loader")
@@ -38,6 +42,8 @@ class Attachment(NamedTuple):
     counters: CounterMap
     links: list[int]
     inventory: Inventory = NOT_TAKEN  # of the drivers, once the hooks were attached
+    coverage: Coverage = NOT_RECORDED  # of the time before the hooks
+    before: Iterable[Record] = ()  # what was recorded then; to be read once
 
     def detach(self) -> None:
         """Take all hooks away; what is in the ring can still be read.
@@ -95,7 +101,8 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
-    events, counters, drivers, *links = descriptors
+    events, counters, drivers, boot, *links = descriptors
+    before = _objects(boot)
     attachment = Attachment(
         layout=Layout.from_dict(message["layout"]),
         method=message["method"],
@@ -103,15 +110,17 @@ def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
         ring=Ring(events, message["ring_bytes"]),
         counters=CounterMap(counters),
         links=links,
-        inventory=_read_inventory(drivers),
+        inventory=from_object(next(_objects(drivers))),
+        coverage=read_coverage(next(before)),
+        before=read_records(before),
     )
     # Both are mapped; the ring's descriptor stays open for its wake-ups.
     os.close(counters)
     return attachment
 
 
-def _read_inventory(descriptor: int) -> Inventory:
-    """Read the loader's inventory, and close the file."""
+def _objects(descriptor: int) -> Iterator[object]:
+    """Read a JSON object a line of one of the loader's files; close it at its end."""
     with open(descriptor, "rb") as file:
         file.seek(0)
-        return from_object(json.load(file))
+        yield from map(json.loads, file)

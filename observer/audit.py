@@ -207,7 +207,15 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     if since_ns is None:
         yield "A look at one moment: what happened before is unknown."
     else:
-        yield f"Watched since {clock(since_ns)}."
+        recorded_ns = _unix(machine, machine.recorded_since_ns)
+        before = (
+            ""
+            if recorded_ns is None
+            else (
+                f" Decisions from {clock(recorded_ns)} on were recorded by the kernel."
+            )
+        )
+        yield f"Watched since {clock(since_ns)}.{before}"
     told = fingerprint(machine.devices.values())
     yield f"Fingerprint of the bindings: {told}."
 

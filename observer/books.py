@@ -15,6 +15,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     Wrote,
@@ -31,6 +32,7 @@ class Books:
     def __init__(self) -> None:
         """Begin with nothing observed."""
         self.judgements = dict.fromkeys(Judgement, 0)
+        self.boot = dict.fromkeys(Judgement, 0)  # of these, from before the hooks
         self.indeterminate = dict.fromkeys(Reason, 0)
         self.lost = dict.fromkeys(LossStage, 0)
         self.writes: Counter[tuple[StoreFile, Judgement]] = Counter(
@@ -56,6 +58,8 @@ class Books:
         name = judged.match.inputs.driver.name
         self.decisions[name, judged.match.outcome.match] += 1
         self.judgements[judged.judgement] += 1
+        if judged.match.seen is Seen.BOOT:
+            self.boot[judged.judgement] += 1
         if judged.kind is not None:
             self.divergences[name, judged.kind] += 1
         if judged.reason is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = {"x86_64": (321, 298)}
 _MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN = 0, 5, 10, 17
+_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _NOEXIST = 1, 2, 1
 _KPROBE, _RAW_TRACEPOINT, _TRACING = 2, 17, 26  # enum bpf_prog_type
 _TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type
 _PERF_FLAG_FD_CLOEXEC: Final = 8
@@ -84,6 +85,21 @@ def create_map(m: Map) -> int:
         m.name.encode(),
     )
     return _bpf(_MAP_CREATE, attr, f"creating the BPF map {m.name}")
+
+
+def insert(descriptor: int, key: bytes, value: bytes) -> bytes:
+    """Put a value into a map unless the key has one; return what is there then."""
+    held = ct.create_string_buffer(value, len(value))
+    key_at = ct.create_string_buffer(key, len(key))
+    where = (descriptor, ct.addressof(key_at), ct.addressof(held))
+    try:
+        attr = struct.pack("<I4xQQQ", *where, _NOEXIST)
+        _bpf(_MAP_UPDATE_ELEM, attr, "filling a BPF map")
+    except BpfError as e:
+        if e.errno != errno.EEXIST:
+            raise
+        _bpf(_MAP_LOOKUP_ELEM, struct.pack("<I4xQQQ", *where, 0), "reading a BPF map")
+    return held.raw
 
 
 def load(

@@ -66,6 +66,11 @@ _BYTES: Final = {
 }
 
 
+def is_btf(data: bytes) -> bool:
+    """Tell whether a file that begins with these bytes is meant as BTF."""
+    return data[:2] in (_LITTLE_ENDIAN, _BIG_ENDIAN)
+
+
 class BtfError(Exception):
     """These bytes are no BTF that can be read; the message says why."""
 

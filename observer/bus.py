@@ -53,11 +53,20 @@ class BusError(Exception):
     """The drivers can't be read at all; the sentence says why."""
 
 
+class Place(NamedTuple):
+    """Where a registered driver is in the kernel: addresses that don't leave root."""
+
+    at: int  # of its struct pci_driver
+    private: int  # of its struct driver_private
+    id_table: int  # 0: it has none
+
+
 class Registered(NamedTuple):
     """The drivers in kernel memory."""
 
     drivers: tuple[PciDriver, ...]  # in the order of registration
     gaps: tuple[str, ...]  # what could not be read, a sentence each
+    places: tuple[Place, ...]  # in the same order
 
 
 def registered(btf: Btf, read: Read, symbols: Mapping[str, int]) -> Registered:
@@ -173,18 +182,20 @@ class _Bus:
         after = self._drivers()
         drivers: list[PciDriver] = []
         gaps: list[str] = []
+        places: list[Place] = []
         for (private, driver), (known, unread) in zip(
             before.items(), found, strict=True
         ):
-            if known is not None and driver == after.get(private):
+            if driver is not None and known and driver == after.get(private):
                 drivers.append(known)
                 gaps += unread
+                places.append(Place(driver.at, private, driver.id_table))
         if missing := len(after) - len(drivers):
             gaps.append(
                 f"{missing} of {len(after)} registered PCI drivers could not be read "
                 "in kernel memory, or came meanwhile."
             )
-        return Registered(tuple(drivers), tuple(gaps))
+        return Registered(tuple(drivers), tuple(gaps), tuple(places))
 
     def _drivers(self) -> dict[int, _Driver | None]:
         """Read the registered drivers by the address of their driver_private."""

@@ -23,6 +23,7 @@ with unimportable("_hashlib"):
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from observer.btf import Btf
     from observer.daemon import Options
     from observer.machine import Machine
 
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(verbs)
     _add_semantics(verbs)
     _add_status(verbs)
+    _add_boot_args(verbs)
     return parser
 
 
@@ -399,6 +401,20 @@ def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     _add_socket(parser, "where the daemon answers")
 
 
+def _add_boot_args(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = (
+        "Print the kernel command line that records decisions made before user space "
+        "runs."
+    )
+    parser = _verb(verbs, "boot-args", _boot_args, text)
+    parser.add_argument(
+        "--btf",
+        type=Path,
+        metavar="FILE",
+        help="of this kernel: raw BTF, or a vmlinuz (default: the running one)",
+    )
+
+
 def _interval(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= 3600:  # noqa: PLR2004 - an hour
@@ -696,3 +712,46 @@ def _status(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # before there is a picture
         return GOOD
     return GOOD
+
+
+def _boot_args(options: argparse.Namespace) -> int:
+    from observer import boot_args, kernel  # noqa: PLC0415
+    from observer.btf import BtfError  # noqa: PLC0415
+    from observer.kernel_image import ImageError  # noqa: PLC0415
+    from observer.layout import LayoutError, layout_of  # noqa: PLC0415
+
+    try:
+        btf = _types(options.btf) if options.btf else kernel.read_btf()
+        line = boot_args.command_line(layout_of(btf))
+    except ImageError as e:
+        return _fail(e, USAGE)
+    except (BtfError, LayoutError) as e:
+        if options.btf is None:
+            return _fail(e, UNOBSERVABLE)
+        return _fail(f"{options.btf}: {e}", USAGE)
+    except kernel.KernelError as e:
+        return _fail(e, UNOBSERVABLE)
+    print(line)
+    rest = len(boot_args.without(kernel.command_line()))
+    room = boot_args.LINE_BYTES - rest - 1 - len(line)
+    told = (
+        f"{len(line)} characters; besides them this boot's kernel command line has "
+        f"{rest}, and the kernel takes {boot_args.LINE_BYTES}"
+    )
+    if room < 0:
+        return _fail(f"{told}: too long by {-room}", FINDING)
+    print(f"pci-observer: {told}", file=sys.stderr)
+    return GOOD
+
+
+def _types(path: Path) -> Btf:
+    """Read a kernel's types from raw BTF, or out of its image."""
+    from observer.btf import Btf, is_btf  # noqa: PLC0415
+    from observer.kernel_image import ImageError, btf_of  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            raw = is_btf(file.read(2))
+        return Btf(path.read_bytes() if raw else btf_of(path))
+    except OSError as e:
+        raise ImageError(f"{path}: {e.strerror}") from None

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer import (
@@ -20,6 +21,7 @@ from observer import (
 )
 from observer.attachment import AttachError, Attachment, attach
 from observer.books import Books
+from observer.boot_coverage import Twins, times
 from observer.hooks import method_of
 from observer.keeping import Keeping
 from observer.live import Live
@@ -30,7 +32,7 @@ from observer.model import why, why_not_live
 from observer.pages import Facts, routes
 from observer.pipeline import Pipeline
 from observer.recent import Recent
-from observer.record import Loss, LossStage
+from observer.record import Loss, LossStage, Match
 from observer.recording import Header, Writer
 from observer.regression import Regression
 from observer.server import Server, listen
@@ -47,8 +49,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from observer.boot_coverage import Coverage
     from observer.log import Logger
     from observer.record import Record
+    from observer.ring import Counters
 
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
@@ -121,11 +125,12 @@ def run(
         daemon = Daemon(
             attachment, semantics, recorder, logger, looker, uevents, keeping
         )
+        daemon.announce(options.address)
+        daemon.begin()
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
         if listener is not None:
             exits.callback(daemon.serve(listener).stop)
-        daemon.announce(options.address)
         daemon.run()
 
 
@@ -189,7 +194,11 @@ class Daemon:
         self._uevents_lost = 0
         self._tell_failure_at = 0.0
         self._stopping = False
-        self._since = time.time()
+        self._coverage = attachment.coverage
+        since_ns = self._coverage.since_ns
+        self._since = (
+            time.time() if since_ns is None else (since_ns + realtime_offset()) / 1e9
+        )
         self._live = Live(attachment)
         self._books = Books()
         self._release = kernel.running().release
@@ -215,6 +224,7 @@ class Daemon:
             new_id_rules=attachment.layout.new_id_rules,
             probe_function=attachment.layout.probe_function,
         )
+        self._tracker = tracker
         self._disagreements = tracker.disagreements
         self._pipeline = Pipeline(
             semantics,
@@ -268,6 +278,46 @@ class Daemon:
             if problem:
                 self._logger.warning("hook not attached", hook=hook, error=problem)
 
+    def begin(self) -> None:
+        """Judge what the kernel recorded before the hooks were there.
+
+        While they were attached both may have seen the same.
+        """
+        before = self._coverage
+        if before.problem:
+            problem = before.problem
+            self._logger.warning("decisions at boot are not known", reason=problem)
+        if before.since_ns is None:
+            return
+        hooked = self._hooked(before)
+        twins = Twins(before.hooked_ns, hooked)
+        for record in chain(
+            before.losses(time.monotonic_ns()), self._attachment.before
+        ):
+            if not twins.has(record):
+                self._feed(record)
+            elif isinstance(record, Match):
+                self._coverage = self._coverage.without_one()
+        self._logger.info(
+            "boot",
+            since=log.spelled_time(int(self._since * 1e9)),
+            decisions=self._coverage.emitted,
+            lost=self._coverage.emitted - self._coverage.decoded,
+            **{str(k): n for k, n in self._books.boot.items()},
+        )
+        for record in hooked:
+            self._feed(record)
+
+    def _hooked(self, before: Coverage) -> list[Record]:
+        """Return what the hooks told up to the last that was recorded."""
+        told: list[Record] = []
+        done = before.last_ns < before.hooked_ns
+        while not done and self._live.pending():
+            batch = [*self._live.poll(0)]
+            done = any(ktime_ns > before.last_ns for ktime_ns in times(batch))
+            told += batch
+        return told
+
     def run(self) -> None:
         """Observe until SIGINT or SIGTERM; then detach and read the rest."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -280,7 +330,7 @@ class Daemon:
             self._step(0)
         self._log.flush()
         judgements = {str(k): v for k, v in self._books.judgements.items()}
-        counters = self._live.counters
+        counters = self._counters()
         self._logger.info(
             "stopped",
             emitted=counters.emitted,
@@ -290,14 +340,17 @@ class Daemon:
 
     def _step(self, timeout_seconds: float) -> None:
         for record in self._records(timeout_seconds):
-            self._recorder.record(record)
-            self._pipeline.feed(record)
+            self._feed(record)
         self._recorder.flush()
         try:
             self._upkeep.step()
             self._keeping.step(time.monotonic_ns())
         except Exception as error:  # noqa: BLE001 - decisions are still judged
             self._picture_failed(error)
+
+    def _feed(self, record: Record) -> None:
+        self._recorder.record(record)
+        self._pipeline.feed(record)
 
     def _records(self, timeout_seconds: float) -> Iterator[Record]:
         yield from self._live.poll(timeout_seconds)
@@ -330,6 +383,7 @@ class Daemon:
             now_ns=now_ns,
             realtime_offset_ns=realtime_offset(),
             deferred=inventory.deferred,
+            recorded_since_ns=self._coverage.since_ns,
         )
         return machine, seen is not None and seen.whole
 
@@ -348,9 +402,9 @@ class Daemon:
 
     def _state(self) -> State:
         return State(
-            counters=self._live.counters,
-            received=self._live.received,
-            decoded=self._live.decoded,
+            counters=self._counters(),
+            received=self._live.received + self._coverage.received,
+            decoded=self._live.decoded + self._coverage.decoded,
             attached={
                 hook: method_of(hook, self._attachment.method)
                 for hook, problem in self._attachment.hooks.items()
@@ -361,10 +415,20 @@ class Daemon:
             gauges=self._upkeep.gauges(),
             disagreements={str(k): n for k, n in self._disagreements.items()},
             store=self._keeping.counts(),
+            bound_before=self._tracker.bound_before,
+        )
+
+    def _counters(self) -> Counters:
+        """Return the hooks' counters and what was counted before them."""
+        counters, before = self._live.counters, self._coverage
+        return counters._replace(
+            emitted=counters.emitted + before.emitted,
+            lost_reserve=counters.lost_reserve + before.emitted - before.decoded,
+            synthetic=counters.synthetic + before.synthetic,
         )
 
     def _status(self) -> Status:
-        counters = self._live.counters
+        counters = self._counters()
         return Status(
             version=__version__,
             kernel=self._release,

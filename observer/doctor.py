@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from observer import bpf, compiler, hooks, kernel
+from observer import bpf, compiler, hooks, kernel, tracefs
 from observer.layout import LayoutError, layout_of
 from observer.loader import preferred, refusal
 from observer.model import why_not_live
@@ -55,7 +55,7 @@ def examine(
     else:
         checks += [_types(layout), _semantics(layout)]
         method = _attachable(btf, checks, attempt)
-        checks.append(_dummy())
+        checks += [_dummy(), _boot()]
     checks.append(_compiler())
     return Diagnosis(
         observable=method is not None
@@ -117,6 +117,23 @@ def _dummy() -> Check:
         "kallsyms",
         good=False,
         finding="addresses are hidden: an override's dummy id is told by its content",
+    )
+
+
+def _boot() -> Check:
+    if tracefs.is_armed():
+        found = "decisions are recorded since the boot; the next start takes them"
+        return Check("boot", good=True, finding=found)
+    if tracefs.is_asked_for():
+        found = (
+            "the recording of the boot is not there, or was taken by an earlier start"
+        )
+        return Check("boot", good=True, finding=found)
+    return Check(
+        "boot",
+        good=False,
+        finding="decisions before the start are not recorded: `pci-observer boot-args` "
+        "prints what the kernel must be told for that",
     )
 
 

@@ -96,8 +96,12 @@ class Fields:
         """Return a string or None for null."""
         return None if self.value(name) is None else self.text(name)
 
-    def word(self, name: str, words: type[Word]) -> Word:
+    def word(
+        self, name: str, words: type[Word], *, default: Word | None = None
+    ) -> Word:
         """Return a member of an enumeration."""
+        if default is not None and name not in self.all:
+            return default
         return self._word(name, self.value(name), words)
 
     def words(self, name: str, words: type[Word]) -> tuple[Word, ...]:

@@ -78,7 +78,7 @@ def _of_memory(
     if here != shown:
         names = ", ".join(map(printable, sorted(here ^ shown)))
         gaps += (f"Kernel memory and sysfs differ: {names} came or went meanwhile.",)
-    return Inventory(found.drivers, order_known=True, gaps=gaps)
+    return Inventory(found.drivers, True, gaps, places=found.places)
 
 
 def _of_sysfs(reason: str, pci: Path, modules: Path) -> Inventory:

@@ -93,6 +93,14 @@ def symbol_addresses(
     return {name: at[0] for name, at in found.items() if len(at) == 1 and at[0]}
 
 
+def command_line(*, path: str | Path = "/proc/cmdline") -> str:
+    """Return the words that the kernel was started with; none where it hides them."""
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def lockdown(*, path: str | Path = "/sys/kernel/security/lockdown") -> str:
     """Return the lockdown level: none, integrity or confidentiality."""
     try:

@@ -12,10 +12,26 @@ import errno
 import json
 import os
 import socket
+import struct
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from observer import bpf, bus, compiler, hooks, inventory, kernel
+from observer import (
+    abi,
+    boot_import,
+    bpf,
+    bus,
+    compiler,
+    hooks,
+    inventory,
+    kernel,
+    tracefs,
+)
+from observer.boot_coverage import Coverage, objects
+from observer.boot_decisions import Until
+from observer.boot_import import Imported
 from observer.btf import BtfError
 from observer.hooks import METHODS
 from observer.kernel_memory import KernelMemory
@@ -25,7 +41,7 @@ from observer.registered import NOT_TAKEN, Inventory, as_object
 from observer.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from observer.btf import Btf
     from observer.record import StoreFile
@@ -48,6 +64,8 @@ class Attached(NamedTuple):
     maps: dict[str, int]
     links: list[int]
     hooks: dict[str, str]  # function -> "" when attached, else why not
+    # CLOCK_MONOTONIC before and after the entry was attached, by function
+    times: dict[str, tuple[int, int]]
 
 
 def refusal(
@@ -138,10 +156,10 @@ def attach(
         maps = {m.name: bpf.create_map(m) for m in program.maps}
     except OSError as e:
         raise LoaderError(refusal(e)) from e
-    attached = Attached(maps, [], {})
+    attached = Attached(maps, [], {}, {})
     for hook in hooks.plan(layout):
         try:
-            links = _attach_hook(hook, program, maps, btf, method, stores)
+            links, times = _attach_hook(hook, program, maps, btf, method, stores)
         except OSError as e:
             if hook.function == hooks.PCI_MATCH_DEVICE:
                 raise LoaderError(refusal(e)) from e
@@ -149,6 +167,7 @@ def attach(
         else:
             attached.links.extend(links)
             attached.hooks[hook.function] = ""
+            attached.times[hook.function] = times
     return attached
 
 
@@ -159,8 +178,9 @@ def _attach_hook(
     btf: Btf,
     method: str,
     stores: Stores,
-) -> list[int]:
+) -> tuple[list[int], tuple[int, int]]:
     links: list[int] = []
+    times = (0, 0)
     function_id = btf.function(hook.function) or 0
     method = hooks.method_of(hook.function, method)
     address = 0
@@ -177,16 +197,18 @@ def _attach_hook(
             fd = bpf.load(
                 name, code, method=method, leave=leave, function_id=function_id
             )
+            before_ns = time.monotonic_ns()
             link = bpf.attach(
                 fd, hook.function, method=method, leave=leave, address=address
             )
+            times = (before_ns, time.monotonic_ns())
             links.append(link)
             os.close(fd)  # the link holds the program
     except OSError:
         for link in links:
             os.close(link)
         raise
-    return links
+    return links, times
 
 
 def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
@@ -212,9 +234,14 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
         "ring_bytes": options.ring_bytes,
     }
     maps = attached.maps
-    # After the hooks, so that no driver and no dynid falls between.
-    drivers = _in_memory(_inventory(btf, symbols))
-    return message, [maps["events"], maps["counters"], drivers, *attached.links]
+    # After the hooks, so that no driver, no dynid and no decision falls between.
+    drivers = _inventory(btf, symbols)
+    boot = _boot(layout, drivers, attached, symbols.get("pci_device_id_any", 0))
+    files = (
+        _in_memory("inventory", [as_object(drivers)]),
+        _in_memory("boot", objects(*boot)),
+    )
+    return message, [maps["events"], maps["counters"], *files, *attached.links]
 
 
 def _inventory(btf: Btf, symbols: dict[str, int]) -> Inventory:
@@ -225,11 +252,51 @@ def _inventory(btf: Btf, symbols: dict[str, int]) -> Inventory:
         return Inventory((), order_known=False, gaps=(f"{NOT_TAKEN.gaps[0]} {why}.",))
 
 
-def _in_memory(taken: Inventory) -> int:
-    """Write an inventory to a file in memory, for a message has not the room."""
-    descriptor = os.memfd_create("inventory")
+def _boot(
+    layout: Layout, drivers: Inventory, attached: Attached, pci_device_id_any: int
+) -> Imported:
+    """Take what the kernel recorded before; that it can't be read ends nothing."""
+    try:
+        numbers: Mapping[str, int] = {}
+        if tracefs.is_armed():
+            numbers = number_drivers(attached.maps["registrations"], drivers)
+        match_ns = attached.times[hooks.PCI_MATCH_DEVICE]
+        probe_ns = attached.times.get(layout.probe_function)
+        return boot_import.take(
+            layout,
+            drivers,
+            numbers,
+            Until(*match_ns, *(probe_ns or ())[1:]),
+            pci_device_id_any=pci_device_id_any,
+        )
+    except Exception as e:  # noqa: BLE001 - whatever it is, the hooks matter more
+        return Imported(Coverage(problem=printable(f"{type(e).__name__}: {e}")), [])
+
+
+def number_drivers(
+    registrations: int, drivers: Inventory, *, insert: Callable[..., bytes] = bpf.insert
+) -> dict[str, int]:
+    """Give the drivers the numbers that the hooks have, or will have: by name.
+
+    The hooks' own numbers are times, so these are none of theirs.
+    """
+    numbers = {}
+    named = zip(drivers.drivers, drivers.places, strict=False)
+    for number, (known, place) in enumerate(named, 1):
+        fresh = (number, place.id_table, place.private, 0, abi.END_MORE)
+        key, value = struct.pack("=Q", place.at), abi.REGISTRATION.pack(*fresh)
+        with suppress(OSError):  # its decisions can't be judged then
+            there = abi.REGISTRATION.unpack(insert(registrations, key, value))
+            if there[1:3] == fresh[1:3]:  # else the hooks saw another one
+                numbers[known.driver.name] = there[0]
+    return numbers
+
+
+def _in_memory(name: str, values: Iterable[object]) -> int:
+    """Write values to a file in memory, for a message has not the room."""
+    descriptor = os.memfd_create(name)
     with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-        json.dump(as_object(taken), file)
+        file.writelines(json.dumps(value) + "\n" for value in values)
     return descriptor
 
 

@@ -23,8 +23,10 @@ from observer.record import (
     Judgement,
     Loss,
     Probed,
+    Seen,
     Source,
     Unregister,
+    Write,
     Wrote,
 )
 from observer.text import printable
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     )
 
     from observer.disagreement import Disagreement
-    from observer.record import Inputs, Observation
+    from observer.record import Inputs, Match, Observation, Probe
     from observer.standing import Change
 
 Logger: TypeAlias = "FilteringBoundLogger"
@@ -158,11 +160,11 @@ class LogSink:
             fields = log_fields.divergence_fields(judged)
             self._log.warning("divergence", why=why, **fields)
         elif judged.judgement is Judgement.INDETERMINATE:
-            if self._admits(match.ktime_ns):
+            if self._admits(match):
                 fields = log_fields.match_fields(match)
                 self._log.info("indeterminate", reason=judged.reason, **fields)
         elif match.outcome.match is not Source.NONE:
-            if self._admits(match.ktime_ns):
+            if self._admits(match):
                 self._log.info("match", **log_fields.match_fields(match))
         elif self._debug:
             self._log.debug("no match", **log_fields.match_fields(match))
@@ -172,14 +174,14 @@ class LogSink:
         if probed.kind is not None:
             fields = log_fields.probe_fields(probe)
             self._log.warning("divergence", kind=probed.kind, **fields)
-        elif self._admits(probe.ktime_ns):
+        elif self._admits(probe):
             self._log.info("probe", **log_fields.probe_fields(probe))
 
     def _wrote(self, wrote: Wrote) -> None:
         fields = log_fields.write_fields(wrote.write)
         if wrote.judgement is Judgement.DIVERGE:
             self._log.warning("divergence", expected_errno=wrote.expected, **fields)
-        elif self._admits(wrote.write.ktime_ns):
+        elif self._admits(wrote.write):
             self._log.info("write", **fields)
 
     def _lost(self, loss: Loss) -> None:
@@ -194,8 +196,11 @@ class LogSink:
         else:
             self._log.debug("unregister", driver=observation.name)
 
-    def _admits(self, ktime_ns: int) -> bool:
-        admitted = self._pace.admits(ktime_ns)
+    def _admits(self, record: Match | Probe | Write) -> bool:
+        """Tell whether to write a line; what was seen at boot is told in one line."""
+        if not isinstance(record, Write) and record.seen is Seen.BOOT:
+            return self._debug
+        admitted = self._pace.admits(record.ktime_ns)
         if admitted:
             self.flush()
         return admitted

@@ -98,3 +98,12 @@ class Machine(NamedTuple):
     deferred: frozenset[str] = frozenset()
     # Of another kernel, to compare this one with; None: there is nothing to compare.
     baseline: Pictured | None = None
+    # From when on the kernel recorded matches and probes by itself; None: it did not.
+    recorded_since_ns: int | None = None
+
+    @property
+    def decided_since_ns(self) -> int | None:
+        """From when on matches and probes were seen, though not writes."""
+        if self.observed_since_ns is None or self.recorded_since_ns is None:
+            return self.observed_since_ns
+        return min(self.recorded_since_ns, self.observed_since_ns)

@@ -59,6 +59,7 @@ class State(NamedTuple):
     gauges: tuple[Gauge, ...] = ()  # of the machine
     disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
     store: Counts = Counts()  # of none
+    bound_before: int = 0  # devices whose bind was not seen
 
 
 class About(NamedTuple):
@@ -139,6 +140,12 @@ class Metrics(Collector):
             "judgement",
         )
         yield _counter(
+            "boot_decisions_total",
+            "Those of the match decisions that the kernel recorded before the hooks.",
+            _by_name(books.boot),
+            "judgement",
+        )
+        yield _counter(
             "divergences_total",
             "Times the kernel did something else than the model expects.",
             self._labels.fold(dict(books.divergences)),
@@ -205,6 +212,11 @@ class Metrics(Collector):
         )
 
     def _machine(self, state: State) -> Iterator[Metric]:
+        yield _gauge(
+            "bindings_before_observing",
+            "PCI devices with a driver of which it was not seen how it was bound.",
+            {(): state.bound_before},
+        )
         for gauge in state.gauges:
             yield _gauge(gauge.name, gauge.text, gauge.samples, *gauge.labels)
         yield _counter(

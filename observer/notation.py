@@ -24,6 +24,7 @@ from observer.record import (
     ProbeResult,
     Reason,
     Record,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -85,6 +86,7 @@ def _match_object(match: Match) -> dict[str, object]:
         "driver_override": inputs.driver_override,
         **match.outcome._asdict(),
         "doubts": match.doubts,
+        "seen": match.seen,
     }
 
 
@@ -154,6 +156,7 @@ def _match(fields: Fields, drivers: Drivers) -> Match:
         ),
         _outcome(fields),
         fields.words("doubts", Reason),
+        fields.word("seen", Seen, default=Seen.LIVE),
     )
 
 
@@ -169,6 +172,7 @@ def _probe(fields: Fields, _drivers: Drivers) -> Probe:
         fields.word("path", Path),
         fields.word("result", ProbeResult),
         fields.text_or_null("errno"),
+        fields.word("seen", Seen, default=Seen.LIVE),
     )
 
 

@@ -103,6 +103,13 @@ class Task(NamedTuple):
     cpu: int
 
 
+class Seen(StrEnum):
+    """Where an event was seen."""
+
+    LIVE = "live"  # by the hooks
+    BOOT = "boot"  # in the kernel's tracing ring, before the hooks were there
+
+
 class Match(NamedTuple):
     """One decision: what it was made from and what the kernel answered."""
 
@@ -113,6 +120,7 @@ class Match(NamedTuple):
     inputs: Inputs
     outcome: Outcome
     doubts: tuple[Reason, ...] = ()  # what the hooks saw change or fail to read
+    seen: Seen = Seen.LIVE
 
 
 class Path(StrEnum):
@@ -145,6 +153,7 @@ class Probe(NamedTuple):
     path: Path
     result: ProbeResult
     errno: str | None  # "EBUSY"; None: no error, or the kernel does not tell it
+    seen: Seen = Seen.LIVE
 
 
 class Unregister(NamedTuple):
@@ -206,7 +215,7 @@ class Uevent(NamedTuple):
 class LossStage(StrEnum):
     """Where events went missing."""
 
-    RESERVE = "reserve"  # no room in the ring: match decisions
+    RESERVE = "reserve"  # no room in the ring, at boot the kernel's: match decisions
     DECODE = "decode"  # bytes that are no record
     QUEUE = "queue"
     OTHER = "other"  # no room in the ring: driver, probe, unregister, write records

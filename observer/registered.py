@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer.fields import FieldError, Fields
 from observer.machine import Origin, PciDriver
 from observer.record import Driver, Id, TableState
+
+if TYPE_CHECKING:
+    from observer.bus import Place
 
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
@@ -19,6 +22,8 @@ class Inventory(NamedTuple):
     order_known: bool  # else by name
     gaps: tuple[str, ...] = ()  # a sentence each
     deferred: frozenset[str] = frozenset()  # addresses whose probe was deferred
+    # Of the drivers in kernel memory, in the same order; not in the JSON.
+    places: tuple[Place, ...] = ()
 
 
 NOT_TAKEN: Final = Inventory((), False, ("No inventory of the drivers was taken.",))

@@ -52,6 +52,7 @@ def as_object(machine: Machine) -> dict[str, object]:
         "now_ns": machine.now_ns,
         "realtime_offset_ns": machine.realtime_offset_ns,
         "observed_since_ns": machine.observed_since_ns,
+        "recorded_since_ns": machine.recorded_since_ns,
         "drivers_autoprobe": machine.drivers_autoprobe,
         "baseline": baseline and document.as_object(baseline),
         "inventory": registered.as_object(inventory),
@@ -83,6 +84,7 @@ def from_object(value: object) -> Machine:
         now_ns=fields.integer("now_ns", U64),
         realtime_offset_ns=fields.integer("realtime_offset_ns", U64),
         observed_since_ns=_number(fields, "observed_since_ns", U64),
+        recorded_since_ns=_recorded_since_ns(fields),
         device_events=_events(fields.nested("device_events"), _device_event),
         driver_events=_events(fields.nested("driver_events"), _driver_event),
         baseline=_baseline(fields),
@@ -165,6 +167,13 @@ def _decision(fields: Fields) -> Decision:
         fields.text_or_null("driver_override"),
         None if unknown else read_id(fields.nested("dynid")),
     )
+
+
+def _recorded_since_ns(fields: Fields) -> int | None:
+    """Read what a daemon of an earlier version does not tell."""
+    if "recorded_since_ns" not in fields.all:
+        return None
+    return _number(fields, "recorded_since_ns", U64)
 
 
 def _number(fields: Fields, name: str, maximum: int) -> int | None:

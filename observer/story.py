@@ -300,7 +300,13 @@ def _unknown(case: Case) -> Iterator[str]:
     if len(case.candidates) > 1 and not case.machine.order_known:
         yield "in which order the drivers were registered"
     since_ns = case.machine.observed_since_ns
+    recorded_ns = case.machine.recorded_since_ns
     if since_ns is None:
         yield "no daemon: only the present is known"
-    else:
+    elif recorded_ns is None:
         yield f"what was before {case.time(since_ns)}, when observing began"
+    else:
+        yield (
+            f"what was before {case.time(recorded_ns)}, when the kernel began to "
+            f"record decisions, and who wrote to sysfs before {case.time(since_ns)}"
+        )

@@ -23,6 +23,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -118,6 +119,10 @@ class Tracker:
             address: Timeline(start.now_ns, device.driver)
             for address, device in self._devices.items()
         }
+        # Addresses whose driver was bound before anything was seen.
+        self._bound_before = {
+            address for address, device in self._devices.items() if device.driver
+        }
         self._unregistered: dict[str, int] = {}  # ktime, by name; the uevent to come
         self._groups: dict[str, int] = {}  # the first IOMMU group seen, by address
         self._lost: Counter[LossStage] = Counter()
@@ -165,6 +170,11 @@ class Tracker:
             device_events=self._device_events.copy(),
             driver_events=self._driver_events.copy(),
         )
+
+    @property
+    def bound_before(self) -> int:
+        """How many devices have a driver of which nobody saw how it was bound."""
+        return len(self._bound_before)
 
     # What the judge of writes asks.
 
@@ -262,7 +272,10 @@ class Tracker:
         self._advance(match.ktime_ns)
         driver = match.inputs.driver
         known = self._drivers.get(driver.name)
-        if known is None or known.driver.number != driver.number:
+        # What was registered at boot and still is, is in the look already.
+        if match.seen is Seen.LIVE and (
+            known is None or known.driver.number != driver.number
+        ):
             self._registered(driver)
         if match.ktime_ns >= self._since_ns:
             self._show_dynids(match)
@@ -318,6 +331,9 @@ class Tracker:
         self._remember(probe.address, probe)
         if probe.result is ProbeResult.BOUND:
             self._bind(probe.address, probe.name, probe.ktime_ns, probe.ktime_ns)
+            bound = self._bound.get(probe.address)
+            if bound is not None and bound.now == probe.name:
+                self._bound_before.discard(probe.address)
         elif (
             probe.result is not ProbeResult.BUSY
             and (bound := self._bound.get(probe.address))
@@ -347,6 +363,7 @@ class Tracker:
             self._doubt(address)
         else:
             known.change(ktime_ns, driver)
+            self._bound_before.discard(address)
             device = self._devices.get(address)
             if device is not None:
                 self._devices[address] = device._replace(driver=driver)
@@ -451,6 +468,7 @@ class Tracker:
             self._bound[address] = Timeline(self._ktime_ns, device.driver)
         elif bound.now != device.driver:
             bound.change(max(self._ktime_ns, bound.since_ns), device.driver)
+            self._bound_before.discard(address)
         if device != known:
             self._devices[address] = device
             self._device_events.mark(address, present=True)
@@ -458,6 +476,7 @@ class Tracker:
 
     def _remove(self, address: str) -> None:
         self.stale.discard(address)
+        self._bound_before.discard(address)
         self._bound.pop(address, None)
         self._device_events.mark(address, present=False)
         device = self._devices.pop(address, None)
@@ -493,6 +512,8 @@ class Tracker:
     def _miss(self, loss: Loss) -> None:
         self._lost[loss.stage] += loss.count
         self.version += 1
+        if loss.ktime_ns < self._since_ns:
+            return  # what was lost changed nothing that the look does not show
         if loss.stage in _OF_BINDINGS:
             for address in self._devices:
                 self._doubt(address)

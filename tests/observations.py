@@ -17,6 +17,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     Task,
@@ -67,10 +68,11 @@ def match(  # noqa: PLR0913 - as many as a match has
     address: str = ADDRESS,
     task: Task = TASK,
     doubts: tuple[Reason, ...] = (),
+    seen: Seen = Seen.LIVE,
 ) -> Judged:
     """Return a judged match."""
     inputs = Inputs(IDS, driver, dynids, complete, override)
-    made = Match(ktime_ns, task, address, False, inputs, outcome, doubts)
+    made = Match(ktime_ns, task, address, False, inputs, outcome, doubts, seen)
     return Judged(made, Judgement.AGREE, outcome)
 
 
@@ -81,11 +83,12 @@ def probe(
     errno: str | None = None,
     *,
     address: str = ADDRESS,
+    seen: Seen = Seen.LIVE,
 ) -> Probed:
     """Return a probe."""
     path = Path.DIRECT
     return Probed(
-        Probe(ktime_ns, 10, TASK, address, 1, name, True, path, result, errno)
+        Probe(ktime_ns, 10, TASK, address, 1, name, True, path, result, errno, seen)
     )
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 from shapes import layouts
 
+from observer.boot_coverage import NOT_RECORDED
 from observer.live import Live
 from observer.registered import NOT_TAKEN
 from observer.ring import Counters
 
 if TYPE_CHECKING:
     from observer.attachment import Attachment
+    from observer.record import Record
 
 
 class Hooks:
@@ -30,6 +32,8 @@ class Hooks:
         self.method = "kprobe"
         self.hooks = {"pci_match_device": "", "pci_unregister_driver": "no room"}
         self.inventory = NOT_TAKEN
+        self.coverage = NOT_RECORDED
+        self.before: tuple[Record, ...] = ()
         self.attached = True
 
     def wait(self, _timeout_seconds: float) -> bool:

@@ -22,6 +22,7 @@ from observer.record import (
     Probe,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -107,7 +108,8 @@ def matches(
     doubted: st.SearchStrategy[tuple[Reason, ...]] = doubts,
 ) -> st.SearchStrategy[Match]:
     """Decisions, by default every one that could be recorded."""
-    return st.builds(Match, u64, tasks, addresses, st.booleans(), of, outcomes, doubted)
+    told = (u64, tasks, addresses, st.booleans(), of, outcomes, doubted)
+    return st.builds(Match, *told, st.just(Seen.LIVE))
 
 
 probes = st.builds(
@@ -122,6 +124,7 @@ probes = st.builds(
     st.sampled_from(list(Path)),
     st.sampled_from(list(ProbeResult)),
     st.none() | st.sampled_from(["EBUSY", "EPROBE_DEFER", "1234"]),
+    st.just(Seen.LIVE),
 )
 unregisters = st.builds(Unregister, u64, numbers, names)
 losses = st.builds(Loss, u64, u64, st.sampled_from(list(LossStage)), u64)
@@ -152,4 +155,14 @@ def writes(draw: st.DrawFn) -> Write:
 uevents = st.builds(
     Uevent, u64, st.sampled_from(Action), st.none() | addresses, st.none() | names
 )
-records = st.one_of(drivers, matches(), probes, unregisters, writes(), uevents, losses)
+seen_at_boot = (matches() | probes).map(lambda seen: seen._replace(seen=Seen.BOOT))
+records = st.one_of(
+    drivers,
+    matches(),
+    probes,
+    seen_at_boot,
+    unregisters,
+    writes(),
+    uevents,
+    losses,
+)

@@ -165,3 +165,14 @@ def test_widths() -> None:
     assert abi.NAME_SIZE == len(abi.DRIVER.unpack(bytes(abi.DRIVER.size))[-1])
     assert abi.NAME_SIZE == len(abi.PROBE.unpack(bytes(abi.PROBE.size))[-1])
     assert [16, 16] == [len(t) for t in abi.MATCH.unpack(bytes(abi.MATCH.size))[7:9]]
+
+
+def test_registration() -> None:
+    """What the loader puts into the hooks' map is laid out as they have it."""
+    maps = HEADER.with_name("maps.bpf.h").read_text()
+    body = maps.split("struct registration {", 1)[1].split("};", 1)[0]
+    fields = re.findall(r"\t(u64|u32) (\w+);", body)
+    names = ["number", "id_table", "private", "entries", "end"]
+    assert names == [name for _, name in fields]
+    codes = {"u64": "Q", "u32": "I"}
+    assert "=" + "".join(codes[kind] for kind, _ in fields) == abi.REGISTRATION.format

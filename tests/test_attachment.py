@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from observations import match
 from shapes import layouts
 
 from observer.attachment import LOADER, AttachError, Attachment, attach
+from observer.boot_coverage import Coverage, objects
 from observer.machine import Origin, PciDriver
-from observer.record import Driver, Id
+from observer.record import Driver, Id, Seen
 from observer.registered import Inventory, as_object
 from observer.ring import Counters
 
@@ -40,6 +42,10 @@ MESSAGE = {
     "hooks": HOOKS,
     "ring_bytes": 4096,
 }
+COVERAGE = Coverage("", 5, 7, 8, 3, 2, 2, 1, 4)
+E1000 = Driver(4, "e1000", (Id(1, 2),))
+BEFORE = tuple(match(at, E1000, seen=Seen.BOOT).match for at in (6, 8))
+BOOT = "".join(json.dumps(each) + "\n" for each in objects(COVERAGE, BEFORE)).encode()
 GOOD = f"""
 from observer import bpf
 from observer.program import Map
@@ -48,7 +54,9 @@ counters = bpf.create_map(Map("counters", 2, 4, 8, 16, 1 << 10))
 links = [os.memfd_create("link 1"), os.memfd_create("link 2")]
 drivers = os.memfd_create("inventory")
 os.write(drivers, {json.dumps(as_object(INVENTORY)).encode()!r})
-send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, drivers, *links])
+boot = os.memfd_create("boot")
+os.write(boot, {BOOT!r})
+send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, drivers, boot, *links])
 """
 
 
@@ -128,6 +136,13 @@ def test_inventory(attachment: Attachment) -> None:
     """What the loader knows of the drivers comes in a file, which is closed again."""
     assert INVENTORY == attachment.inventory
     assert not [name for name in descriptors().values() if "inventory" in name]
+
+
+def test_before(attachment: Attachment) -> None:
+    """So does what was seen before the hooks; it is read when it is wanted."""
+    assert COVERAGE == attachment.coverage
+    assert BEFORE == tuple(attachment.before)
+    assert not [name for name in descriptors().values() if "memfd:boot" in name]
 
 
 def test_maps(attachment: Attachment) -> None:

@@ -119,6 +119,12 @@ def test_text() -> None:
     assert "Watched since T1000001." == watched
     bindings = fingerprint(shown.devices.values())
     assert f"Fingerprint of the bindings: {bindings}." == print_
+    recorded = shown._replace(recorded_since_ns=500_000_000)
+    _, watched, *_ = as_text(audit(recorded), lambda unix_ns: f"T{unix_ns // 10**8}")
+    assert (
+        "Watched since T10000010. Decisions from T10000005 on were recorded by the "
+        "kernel."
+    ) == watched
     assert told[0].startswith("stale_override: STALE OVERRIDE 0000:00:02.0: override ")
     assert told[1].endswith("clear driver_override")
     assert "    $ echo > /sys/bus/pci/devices/0000:00:02.0/driver_override" == told[2]

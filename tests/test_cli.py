@@ -18,7 +18,10 @@ from machines import device
 from pictures import file_of
 
 from observer import __version__, control
+from observer.boot_args import command_line
+from observer.btf import Btf
 from observer.cli import FINDING, GOOD, UNOBSERVABLE, USAGE, main
+from observer.layout import layout_of
 from observer.model import SEMANTICS
 from observer.record import (
     Device,
@@ -35,13 +38,11 @@ from observer.record import (
 )
 from observer.recording import Header, Writer
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 VERBS = (
     *("run", "record", "replay", "doctor", "predict", "semantics", "status"),
-    *("history", "diff", "baseline", "preflight"),
+    *("history", "diff", "baseline", "preflight", "boot-args"),
 )
+BTF = Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf"
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
 AGREE = Match(
@@ -401,6 +402,52 @@ def test_doctor_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["observable", "method", "checks", "layout"] == list(told)
     assert ["name", "good", "finding"] == list(told["checks"][0])
     assert told["observable"] == (status == GOOD)
+
+
+def test_boot_args(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for the kernel command line; beside it how long it is."""
+    assert GOOD == main(["boot-args", "--btf", str(BTF)])
+    told = capsys.readouterr()
+    line = command_line(layout_of(Btf(BTF.read_bytes())))
+    assert f"{line}\n" == told.out
+    assert told.err.startswith(f"pci-observer: {len(line)} characters; besides them ")
+    assert told.err.endswith(", and the kernel takes 2047\n")
+
+
+def test_boot_args_that_do_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are printed, and by how much they are too long."""
+    length = len(command_line(layout_of(Btf(BTF.read_bytes()))))
+    for rest, status in ((2047 - length - 1, GOOD), (2047 - length, FINDING)):
+        words = "x" * rest
+        monkeypatch.setattr("observer.kernel.command_line", lambda words=words: words)
+        assert status == main(["boot-args", "--btf", str(BTF)])
+    assert capsys.readouterr().err.endswith("takes 2047: too long by 1\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file or directory"),
+        (b"", "not a Linux x86 boot image (no HdrS)"),
+        (b"\x9f\xeb\0\0", "BTF"),
+    ],
+)
+def test_boot_args_of_no_kernel(
+    content: bytes | None,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither types nor an image: one line names the file."""
+    file = tmp_path / "vmlinuz"
+    if content is not None:
+        file.write_bytes(content)
+    assert USAGE == main(["boot-args", "--btf", str(file)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"pci-observer: {file}: ")
+    assert problem in line
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["doctor"], ["replay", "/dev/null"]])

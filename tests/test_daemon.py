@@ -22,11 +22,13 @@ import pytest
 import stores
 from encode import encode_driver, encode_match
 from kept import keep
+from observations import probe
 from scripted_hooks import Hooks
 
 from observer import control, log, snapshot
 from observer.attachment import AttachError, Attachment
 from observer.cli import GOOD, main
+from observer.boot_coverage import Coverage
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
@@ -39,6 +41,7 @@ from observer.record import (
     Inputs,
     Match,
     Outcome,
+    Seen,
     Source,
     Task,
     Uevent,
@@ -49,12 +52,14 @@ from observer.regression import Regression
 from observer.server import ListenError
 from observer.status_page import Status
 from observer.store import FILE, Archive, Store
+from observer.upkeep import realtime_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from observer.log import Logger
     from observer.machine import PciDevice
+    from observer.record import Record
     from observer.uevents import Uevents
 
 DRIVER = Driver(1, "e1000", (Id(1, 2),))
@@ -272,6 +277,102 @@ def test_the_picture_is_of_kernel_memory_sysfs_and_events() -> None:
     ]
     assert (1, "kprobe") == (status.judgements["agree"], status.method)
     assert "match: e1000 and 0000:00:02.0: static 0" == status.last[-1].what
+
+
+def begun(
+    coverage: Coverage, records: tuple[Record, ...], *batches: list[bytes]
+) -> tuple[list[dict[str, object]], Daemon]:
+    """Begin with what was recorded before the hooks; return the log as well."""
+    hooks = Hooks()
+    hooks.coverage, hooks.before = coverage, records
+    hooks.waiting.extend(batches)
+    stream = io.StringIO()
+    daemon = daemon_of(hooks, log.configure(stream), machines.device(bound="e1000"))
+    daemon.begin()
+    return [json.loads(line) for line in stream.getvalue().splitlines()], daemon
+
+
+def scraped(daemon: Daemon) -> dict[str, float]:
+    """Return the metrics by name and labels."""
+    text = daemon._metrics.render("")[0].decode()  # noqa: SLF001 - as a scrape does
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {
+        line.rsplit(" ", 1)[0].removeprefix("pci_observer_"): float(line.split()[-1])
+        for line in lines
+    }
+
+
+def test_decisions_of_the_boot() -> None:
+    """They are judged like all others, in the books once, and one line of the log."""
+    boot = MATCH._replace(seen=Seen.BOOT)
+    coverage = Coverage("", 1000, LATER_NS, 2000, 4, 3, 2, 1, 1)
+    lines, daemon = begun(coverage, (boot, boot._replace(outcome=WRONG.outcome)))
+    assert ["loss", "loss", "divergence", "boot"] == [line["event"] for line in lines]
+    assert {
+        "event": "boot",
+        "since": log.spelled_time(realtime_offset() + 1000),
+        "decisions": 4,
+        "lost": 2,
+        "agree": 1,
+        "diverge": 1,
+        "indeterminate": 0,
+    } == without_time(lines[-1])
+    found = scraped(daemon)
+    stages = [
+        found[f'events_total{{stage="{stage}"}}']
+        for stage in ("emitted", "received", "decoded")
+    ]
+    assert [4, 3, 2] == stages
+    assert 2 == found['events_lost_total{stage="reserve"}']
+    assert 1 == found['events_lost_total{stage="other"}']
+    assert 1 == found["synthetic_matches_total"]
+    assert 1 == found['boot_decisions_total{judgement="agree"}']
+    assert 1 == found['judgements_total{judgement="diverge"}']
+    since = found["observing_since_timestamp_seconds"]
+    assert abs(since - realtime_offset() / 1e9) < 1
+    with Asked(daemon) as ask:
+        machine = snapshot.from_object(ask("/machine"))
+    assert 1000 == machine.recorded_since_ns
+    assert 1 == len(machine.device_events[machines.ADDRESS])
+
+
+def test_a_decision_that_the_hooks_saw_too() -> None:
+    """It is judged once, as theirs."""
+    boot = MATCH._replace(seen=Seen.BOOT)
+    coverage = Coverage("", 1, MATCH.ktime_ns, MATCH.ktime_ns, 2, 2, 2)
+    earlier = boot._replace(ktime_ns=MATCH.ktime_ns - 1)
+    later = MATCH._replace(ktime_ns=LATER_NS)
+    lines, daemon = begun(
+        coverage,
+        (earlier, boot),
+        encode_driver(DRIVER),
+        [encode_match(MATCH), encode_match(later)],
+        [encode_match(later)],
+    )
+    assert 1 == lines[0]["decisions"] == lines[0]["agree"]
+    found = scraped(daemon)
+    assert 1 == found['boot_decisions_total{judgement="agree"}']
+    assert 3 == found['judgements_total{judgement="agree"}']  # the last one waits
+    assert 1 == found['events_total{stage="emitted"}']
+    assert 3 == found['events_total{stage="decoded"}']
+
+
+def test_how_a_device_was_bound_at_boot() -> None:
+    """It counts as unseen until the recording tells."""
+    _, daemon = begun(Coverage(), ())
+    assert 1 == scraped(daemon)["bindings_before_observing"]
+    bound = probe(MATCH.ktime_ns, seen=Seen.BOOT).probe
+    _, daemon = begun(Coverage("", 1), (bound,))
+    assert 0 == scraped(daemon)["bindings_before_observing"]
+
+
+def test_a_boot_that_is_not_known() -> None:
+    """Why not is one warning; the rest is as ever, from now on."""
+    lines, daemon = begun(Coverage(problem="It is stale."), ())
+    (line,) = lines
+    assert ("warning", "It is stale.") == (line["level"], line["reason"])
+    since = scraped(daemon)["observing_since_timestamp_seconds"]
+    assert abs(since - time.time()) < 60
 
 
 def test_the_picture_has_the_kernels_own_semantics() -> None:

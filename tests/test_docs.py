@@ -40,6 +40,7 @@ VALUES: dict[tuple[str, str], Iterable[str]] = {
     ("match_decisions_total", "result"): set(Source) - {Source.HANG},
     ("what_if_devices", "semantics"): SEMANTICS,
     ("judgements_total", "judgement"): Judgement,
+    ("boot_decisions_total", "judgement"): Judgement,
     ("divergences_total", "kind"): Kind,
     ("indeterminate_total", "reason"): Reason,
     ("probe_results_total", "result"): ProbeResult,
@@ -92,7 +93,7 @@ def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     text = section("The command")
     offered = set(re.findall(r"(?m)^ {4}(\w[\w-]*)(?: |$)", help_of([], capsys)))
     assert offered == rows(text, "verb").keys()
-    assert offered == set(re.findall(r"(?m)^pci-observer (\w+)", text))
+    assert offered == set(re.findall(r"(?m)^pci-observer ([\w-]+)", text))
 
 
 def test_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +112,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "baseline",
         "history",
         "preflight",
+        "boot-args",
     )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
@@ -207,3 +209,24 @@ def test_licences() -> None:
     assert files
     for path in files:
         assert first in path.read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_boot_args_for_grub(tmp_path: Path) -> None:
+    """The commands make a file that gives GRUB the first word in single quotes."""
+    text = section("Decisions before user space")
+    commands = text.split("```sh\n")[1].split("update-grub")[0]
+    word, rest = "kprobe_event=p:g/m,f;r64:g/r,f,b=$retval,c=+0(%di)", "ftrace=nop x=y"
+    ours = tmp_path / "pci-observer"
+    ours.write_text(f"#!/bin/sh\necho '{word} {rest}'\n")
+    ours.chmod(0o755)
+    file = "/etc/default/grub.d/pci-observer.cfg"
+    made = tmp_path / "made.cfg"
+    script = commands.replace(file, str(made))
+    told = subprocess.run(
+        ["sh", "-euc", f'{script}\n. {made}\nprintf %s "$GRUB_CMDLINE_LINUX"'],
+        env={"GRUB_CMDLINE_LINUX": "quiet", "PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"quiet '{word}' {rest}" == told.stdout

@@ -146,3 +146,23 @@ def test_kernel_beyond_the_model(tmp_path: Path) -> None:
     assert (
         "linux-3.15, for no driver_override was found, but one must be there"
     ) == checks(diagnosis)["semantics"].finding
+
+
+@pytest.mark.parametrize(
+    ("armed", "asked", "good", "said"),
+    [
+        (True, True, True, "decisions are recorded since the boot"),
+        (False, True, True, "taken by an earlier start"),
+        (False, False, False, "`pci-observer boot-args` prints"),
+    ],
+)
+def test_boot(
+    monkeypatch: pytest.MonkeyPatch, *, armed: bool, asked: bool, good: bool, said: str
+) -> None:
+    """Whether the boot is recorded; where it is not, what to do, and no obstacle."""
+    monkeypatch.setattr("observer.tracefs.is_armed", lambda: armed)
+    monkeypatch.setattr("observer.tracefs.is_asked_for", lambda: asked)
+    check = checks(doctor.examine())["boot"]
+    assert good == check.good
+    assert said in check.finding
+    assert check.name not in NEEDED

@@ -193,6 +193,8 @@ def test_never_bound() -> None:
         "since @1000001"
     )
     assert f"echo {ADDRESS} > /sys/bus/pci/drivers_probe" == finding.cure
+    (finding,) = found(device(), recorded_since_ns=0)
+    assert finding.text.endswith("nothing tried to bind it since @1000000")
     (finding,) = found(device(), observed_since_ns=None)
     assert finding.text == f"{ADDRESS} has no driver, though e1000 matches"
     (finding,) = found(device(), drivers_autoprobe=False)
@@ -531,6 +533,8 @@ def test_unexplained_and_unseen() -> None:
     (finding,) = found(device(bound="vfio-pci"))
     assert Kind.UNSEEN is finding.kind
     assert finding.text.endswith("what bound it was not seen since @1000001")
+    (finding,) = found(device(bound="vfio-pci"), recorded_since_ns=0)
+    assert finding.text.endswith("what bound it was not seen since @1000000")
     (finding,) = found(device(bound="vfio-pci"), observed_since_ns=None)
     assert finding.text.endswith("nobody watched when it was bound")
 

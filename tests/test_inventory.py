@@ -16,7 +16,7 @@ from observer.inventory import take
 from observer.loader import _in_memory, _inventory
 from observer.machine import Origin
 from observer.record import Id, TableState
-from observer.registered import NOT_TAKEN, Inventory
+from observer.registered import NOT_TAKEN, Inventory, as_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -220,7 +220,7 @@ def test_the_loader_survives_whatever_happens(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_inventory_of_any_size_is_handed_over(machine: Machine) -> None:
     """It lies in a file in memory, from its begin."""
-    descriptor = _in_memory(machine.take())
+    descriptor = _in_memory("inventory", [as_object(machine.take())])
     try:
         assert os.pread(descriptor, 12, 0) == b'{"drivers": '
     finally:

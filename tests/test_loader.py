@@ -10,8 +10,10 @@ import pytest
 from shapes import layouts
 
 from observer import hooks
+from observer.abi import REGISTRATION
 from observer.bpf import BpfError
 from observer.btf import Btf
+from observer.bus import Place
 from observer.loader import (
     Attached,
     LoaderError,
@@ -19,10 +21,13 @@ from observer.loader import (
     attach,
     choose_method,
     find_stores,
+    number_drivers,
     refusal,
 )
+from observer.machine import Origin, PciDriver
 from observer.program import Code, Program
-from observer.record import StoreFile
+from observer.record import Driver, StoreFile
+from observer.registered import Inventory
 
 BTF = Btf((Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes())
 LOCKED = (
@@ -233,3 +238,40 @@ def test_stores_of_a_kernel_that_hides_its_memory(
     assert Stores({}, problem) == find_stores(BTF, {"pci_bus_type": 1})
     attached = attached_to(monkeypatch, Attaching(), {}, problem)
     assert problem == attached.hooks["drivers_probe_store"]
+
+
+def test_drivers_get_the_hooks_numbers() -> None:
+    """Numbers of ours, unless the hooks saw a driver first: then theirs."""
+    names = ("new", "seen", "other")
+    inventory = Inventory(
+        tuple(
+            PciDriver(Driver(0, name, None), Origin.KERNEL_MEMORY, (), None)
+            for name in names
+        ),
+        order_known=True,
+        places=tuple(Place(at, at + 1, at + 2) for at in (0x10, 0x20, 0x30)),
+    )
+    there = {
+        0x20: REGISTRATION.pack(1 << 40, 0x22, 0x21, 9, 1),
+        0x30: REGISTRATION.pack(1 << 41, 0x99, 0x31, 9, 1),
+    }
+    filled = {}
+
+    def insert(_descriptor: int, key: bytes, value: bytes) -> bytes:
+        at = int.from_bytes(key, "little")
+        filled[at] = value
+        return there.get(at, value)
+
+    assert {"new": 1, "seen": 1 << 40} == number_drivers(5, inventory, insert=insert)
+    assert REGISTRATION.pack(1, 0x12, 0x11, 0, 0) == filled[0x10]
+
+
+def test_drivers_that_get_no_number() -> None:
+    """A map that takes nothing costs the numbers only."""
+
+    def refuse(_descriptor: int, _key: bytes, _value: bytes) -> bytes:
+        raise BpfError(errno.E2BIG, "filling a BPF map: no room")
+
+    known = PciDriver(Driver(0, "new", None), Origin.KERNEL_MEMORY, (), None)
+    inventory = Inventory((known,), order_known=True, places=(Place(1, 2, 3),))
+    assert {} == number_drivers(5, inventory, insert=refuse)

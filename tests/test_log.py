@@ -31,6 +31,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     Task,
@@ -313,6 +314,19 @@ def test_hostile_write() -> None:
     write = WRITE._replace(file=StoreFile.BIND, text=HOSTILE, driver=HOSTILE)
     (line,) = logged(Wrote(write, Judgement.AGREE, None))
     assert [SPELLED] * 3 == [line[key] for key in ("text", "address", "driver")]
+
+
+@pytest.mark.parametrize("judgement", [Judgement.AGREE, Judgement.INDETERMINATE])
+def test_what_was_seen_at_boot(judgement: Judgement) -> None:
+    """It is told one by one to who asks for everything; divergences to everybody."""
+    match, probe = (each._replace(seen=Seen.BOOT) for each in (MATCH, PROBE))
+    seen = Judged(match, judgement, None)
+    probed = Probed(probe)
+    assert [] == logged(seen, probed)
+    assert 2 == len(logged(seen, probed, level="debug"))
+    diverging = DIVERGENCE._replace(match=match)
+    missing = Probed(probe, Kind.PROBE_WITHOUT_MATCH)
+    assert 2 == len(logged(diverging, missing))
 
 
 def test_held_back() -> None:

@@ -32,6 +32,7 @@ from observer.record import (
     ProbeResult,
     Reason,
     Record,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -200,7 +201,18 @@ def test_contract(tmp_path: Path) -> None:
         "match": "static",
         "index": 0,
         "doubts": ["dynids_changed"],
+        "seen": "live",
     } == match
+
+
+def test_recordings_of_before(tmp_path: Path) -> None:
+    """A match or a probe that does not say where it was seen is a live one."""
+    path = tmp_path / "r"
+    boot = [each._replace(seen=Seen.BOOT) for each in (MATCH, PROBE)]
+    write(path, [MATCH.inputs.driver, *boot])
+    assert boot == read(path)[1:]
+    path.write_text(path.read_text().replace(',"seen":"boot"', ""))
+    assert [MATCH, PROBE] == read(path)[1:]
 
 
 def test_write_and_uevent(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ machines = st.builds(
     ),
     st.frozensets(addresses, max_size=2),
     st.none() | pictures,
+    st.none() | u64,
 )
 
 
@@ -89,6 +90,14 @@ def test_round_trip(machine: Machine) -> None:
     assert machine == read
     assert list(machine.drivers) == list(read.drivers)
     assert list(machine.devices) == list(read.devices)
+
+
+def test_of_an_earlier_version() -> None:
+    """A file that doesn't tell about a recording at boot is of a machine without."""
+    written = file(MACHINE._replace(recorded_since_ns=7))
+    assert 7 == from_object(written).recorded_since_ns
+    del written["recorded_since_ns"]
+    assert None is from_object(written).recorded_since_ns
 
 
 def test_shape() -> None:

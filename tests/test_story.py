@@ -240,6 +240,15 @@ def test_09_nobody_watched() -> None:
     assert "unknown: no daemon: only the present is known" in text(told)
 
 
+def test_09_recorded_at_boot() -> None:
+    """What the kernel recorded is known from then on, but not who wrote."""
+    told = explain(machine(ALONE, recorded_since_ns=0), "vfio-pci")
+    assert (
+        "unknown: what was before T0, when the kernel began to record decisions, "
+        "and who wrote to sysfs before T1"
+    ) in text(told)
+
+
 def test_10_driver_unloaded() -> None:
     """Devices that named it or that were bound to it just before are counted."""
     other = "0000:00:04.0"

@@ -40,6 +40,7 @@ from observer.record import (
     LossStage,
     Outcome,
     Reason,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -308,6 +309,69 @@ def test_group_before() -> None:
     assert (57, 42) == (device(seen).iommu_group, device(seen).iommu_group_before)
     seen.read(ADDRESS, DEVICE._replace(iommu_group=42))
     assert device(seen).iommu_group_before is None
+
+
+def test_what_was_seen_at_boot() -> None:
+    """It is told of the device, and changes nothing that the look shows already."""
+    gone = Driver(1 << 32, "gone", None, TableState.UNKNOWN)
+    seen = tracker(devices={ADDRESS: DEVICE._replace(driver="e1000")})
+    before = seen.machine(2000)
+    dynids = (Id(9, 9),)
+    boot = {"seen": Seen.BOOT}
+    seen(match(100, DRIVER._replace(number=5), STATIC, dynids=dynids, **boot))
+    seen(match(110, gone, STATIC, override="gone", **boot))
+    seen(probe(200, seen=Seen.BOOT))
+    machine = seen.machine(2000)
+    told = machine.device_events[ADDRESS]
+    assert ["e1000", "gone", "e1000"] == [
+        each.driver if isinstance(each, Decision) else each.name  # type: ignore[union-attr]
+        for each in told
+    ]
+    assert before == machine._replace(device_events=before.device_events)
+    assert set() == seen.stale
+
+
+def test_a_driver_that_the_hooks_see_after_the_boot() -> None:
+    """It is the one that the look had, with its table, dynids and place."""
+    seen = tracker()
+    known = DRIVER._replace(number=5)
+    seen(match(100, known, STATIC, seen=Seen.BOOT))
+    seen(known)
+    seen(match(1100, known, STATIC))
+    machine = seen.machine(2000)
+    assert ["e1000", "pci-stub"] == list(machine.drivers)
+    assert (known, ()) == machine.drivers["e1000"][:3:2]
+
+
+def test_bound_before_anything_was_seen() -> None:
+    """Each device with a driver, until it is seen how it came to it, or leaves."""
+    bound = {
+        f"0000:00:0{place}.0": DEVICE._replace(
+            address=f"0000:00:0{place}.0", driver="e1000"
+        )
+        for place in range(1, 7)
+    }
+    seen = tracker(devices=bound | {OTHER: DEVICE._replace(address=OTHER)})
+    assert 5 == seen.bound_before
+    seen(probe(100, address="0000:00:01.0", seen=Seen.BOOT))
+    assert 4 == seen.bound_before
+    seen(probe(110, "other", address="0000:00:02.0", seen=Seen.BOOT))
+    assert 4 == seen.bound_before
+    seen(unbind(1100, "0000:00:04.0"))
+    assert 3 == seen.bound_before
+    seen(Uevent(1110, Action.REMOVE, "0000:00:05.0", None))
+    assert 2 == seen.bound_before
+    seen.read("0000:00:06.0", bound["0000:00:06.0"]._replace(driver="pci-stub"))
+    assert 1 == seen.bound_before
+
+
+def test_losses_of_before_are_gaps_alone() -> None:
+    """What was lost then changed nothing that the look does not show."""
+    seen = tracker()
+    seen(Loss(0, START_NS - 1, LossStage.OTHER, 3))
+    assert () == seen.machine(2000).drivers["e1000"].dynids
+    assert set() == seen.stale
+    assert 2 == len(seen.machine(2000).gaps)
 
 
 def test_losses_are_gaps() -> None:

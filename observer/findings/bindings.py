@@ -89,7 +89,7 @@ def _decision(picture: Picture, device: PciDevice) -> Decision | None:
 
 
 def _unseen(picture: Picture) -> str:
-    since_ns = picture.machine.observed_since_ns
+    since_ns = picture.machine.decided_since_ns
     if since_ns is None:
         return "nobody watched when it was bound"
     return f"what bound it was not seen since {picture.time(since_ns)}"

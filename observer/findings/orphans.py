@@ -157,7 +157,7 @@ def _failed(picture: Picture, device: PciDevice, failure: Failure) -> str:
 def _untried(picture: Picture) -> str:
     if picture.machine.drivers_autoprobe is False:
         return "; drivers_autoprobe of the bus is off"
-    since_ns = picture.machine.observed_since_ns
+    since_ns = picture.machine.decided_since_ns
     if since_ns is None:
         return ""
     return f"; nothing tried to bind it since {picture.time(since_ns)}"

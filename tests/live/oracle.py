@@ -53,6 +53,23 @@ def first_hit(entries: list[Line] | None, device: Line) -> Line | None:
     return next((entry for entry in entries or () if fits(entry, device)), None)
 
 
+def answer(match: Line, driver: Line) -> tuple[str, int | None]:
+    """Work out a decision and its place, by the rules since 3.16.
+
+    No entry is flagged before 5.15, so both releases answer alike.
+    """
+    override, device = match["driver_override"], match["device"]
+    if override not in (None, driver["name"]):
+        return "none", None
+    for place, entry in enumerate(match["dynids"]):
+        if fits(entry, device):
+            return "dynid", place
+    for place, entry in enumerate(driver["id_table"] or ()):
+        if fits(entry, device) and (override or not entry["override_only"]):
+            return "static", place
+    return ("override" if override else "none"), None
+
+
 def differs_by_era(match: Line, driver: Line) -> bool:
     """Tell whether linux-3.16 and linux-5.15 answer this decision differently.
 
