@@ -27,8 +27,8 @@ from scripted_hooks import Hooks
 
 from observer import control, log, snapshot
 from observer.attachment import AttachError, Attachment
-from observer.cli import GOOD, main
 from observer.boot_coverage import Coverage
+from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id

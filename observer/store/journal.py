@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 DRIVERS: Final = 512  # whose rows are remembered
 
-_DECISION: Final = insert("decisions", 27)
-_PROBE: Final = insert("probes", 17)
+_DECISION: Final = insert("decisions", 28)
+_PROBE: Final = insert("probes", 18)
 _WRITE: Final = insert("writes", 18)
 
 

@@ -22,6 +22,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -123,7 +124,7 @@ def driver_of(row: Sequence[object]) -> Driver:
 def decision_row(judged: Judged, driver: int) -> Row:
     """Return a decision from ktime_ns on; `driver` is the id of the driver's row."""
     match, judgement, expected, kind, reason = judged
-    ktime_ns, task, address, is_virtfn, inputs, outcome, doubts = match
+    ktime_ns, task, address, is_virtfn, inputs, outcome, doubts, seen = match
     dynids = inputs.dynids
     return (
         signed(ktime_ns),
@@ -146,6 +147,7 @@ def decision_row(judged: Judged, driver: int) -> Row:
         None if expected is None else expected.index,
         None if kind is None else kind.value,
         None if reason is None else reason.value,
+        seen.value,
     )
 
 
@@ -170,6 +172,7 @@ def decision_of(row: Sequence[object], driver: Driver) -> Judged:
             inputs,
             Outcome(Source(_text(match)), _integer_or_null(index)),
             tuple(map(Reason, _text(doubts).split())),
+            Seen(_text(row[24])),
         ),
         Judgement(_text(judgement)),
         None
@@ -198,6 +201,7 @@ def probe_row(probed: Probed) -> Row:
         probe.result.value,
         probe.errno,
         None if kind is None else kind.value,
+        probe.seen.value,
     )
 
 
@@ -216,6 +220,7 @@ def probe_of(row: Sequence[object]) -> Probed:
             Path(_text(path)),
             ProbeResult(_text(result)),
             _text_or_null(errno),
+            Seen(_text(row[14])),
         ),
         _word_or_null(kind, Kind),
     )

@@ -62,7 +62,8 @@ CREATE TABLE decisions (
     expected_match TEXT,  -- null: indeterminate
     expected_index INTEGER,
     kind TEXT,
-    reason TEXT
+    reason TEXT,
+    seen TEXT NOT NULL  -- live, boot
 );
 CREATE TABLE probes (
     id INTEGER PRIMARY KEY,
@@ -81,7 +82,8 @@ CREATE TABLE probes (
     path TEXT NOT NULL,
     result TEXT NOT NULL,
     errno TEXT,
-    kind TEXT
+    kind TEXT,
+    seen TEXT NOT NULL
 );
 CREATE INDEX probes_by_address ON probes (address);
 CREATE TABLE writes (

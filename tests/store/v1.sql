@@ -71,9 +71,10 @@ CREATE TABLE decisions (
     expected_match TEXT,  -- null: indeterminate
     expected_index INTEGER,
     kind TEXT,
-    reason TEXT
+    reason TEXT,
+    seen TEXT NOT NULL  -- live, boot
 );
-INSERT INTO "decisions" VALUES(1,1,1000099000000000,99000000000,10,10,'sh',0,'0000:00:02.0',0,32902,4110,6900,4352,131072,1,NULL,1,NULL,'static',0,'','agree','static',0,NULL,NULL);
+INSERT INTO "decisions" VALUES(1,1,1000099000000000,99000000000,10,10,'sh',0,'0000:00:02.0',0,32902,4110,6900,4352,131072,1,NULL,1,NULL,'static',0,'','agree','static',0,NULL,NULL,'live');
 CREATE TABLE drivers (  -- by what was known of them
     id INTEGER PRIMARY KEY,
     boot INTEGER NOT NULL,
@@ -124,9 +125,10 @@ CREATE TABLE probes (
     path TEXT NOT NULL,
     result TEXT NOT NULL,
     errno TEXT,
-    kind TEXT
+    kind TEXT,
+    seen TEXT NOT NULL
 );
-INSERT INTO "probes" VALUES(1,1,1000099000000000,99000000000,10,10,10,'sh',0,'0000:00:02.0',1,'e1000',1,'direct','bound',NULL,NULL);
+INSERT INTO "probes" VALUES(1,1,1000099000000000,99000000000,10,10,10,'sh',0,'0000:00:02.0',1,'e1000',1,'direct','bound',NULL,NULL,'live');
 CREATE TABLE writes (
     id INTEGER PRIMARY KEY,
     boot INTEGER NOT NULL,
