@@ -121,16 +121,6 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{option} " in offered or f"{option}\n" in offered
 
 
-def test_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is said not to be there yet is not there."""
-    planned = re.findall(
-        r"`([\w-]+)`", section("What is not there yet").split(". A ")[0]
-    )
-    assert planned
-    offered = help_of([], capsys)
-    assert not [verb for verb in planned if f" {verb} " in offered]
-
-
 def test_metrics() -> None:
     """README.md's table is what is exported: names, types and labels."""
     table = rows(section("Metrics"), "name")
