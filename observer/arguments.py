@@ -1,0 +1,367 @@
+"""The arguments of the command, verb by verb."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from observer import __version__
+from observer.model import SEMANTICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MOST: Final = 1_000_000  # days or MiB of history
+
+_DESCRIPTION: Final = "Observe and judge every PCI match decision of a Linux kernel."
+_EXITS: Final = (
+    "exit status: 0 good, 1 a finding, 2 wrong usage or bad input, "
+    "3 this kernel can't be observed"
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs; it sets `verb` to the name of the chosen one."""
+    whole = argparse.ArgumentParser(
+        "pci-observer", description=_DESCRIPTION, epilog=_EXITS
+    )
+    whole.add_argument("--version", action="version", version=__version__)
+    verbs = whole.add_subparsers(required=True, metavar="VERB", dest="verb")
+    _add_run(verbs)
+    _add_record(verbs)
+    _add_replay(verbs)
+    _add_audit(verbs)
+    _add_explain(verbs)
+    _add_history(verbs)
+    _add_diff(verbs)
+    _add_baseline(verbs)
+    _add_preflight(verbs)
+    _add_doctor(verbs)
+    _add_predict(verbs)
+    _add_semantics(verbs)
+    _add_status(verbs)
+    _add_boot_args(verbs)
+    return whole
+
+
+_Verbs = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name
+
+
+def _verb(
+    verbs: _Verbs[argparse.ArgumentParser],
+    name: str,
+    text: str,
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=text, description=text, epilog=_EXITS)
+
+
+def _add_hook_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--attach",
+        choices=("auto", "fentry", "kprobe"),
+        default="auto",
+        help="how to hook the kernel (default: fentry where it works and the kernel "
+        "does not preempt itself, else kprobe)",
+    )
+    parser.add_argument(
+        "--semantics",
+        choices=("auto", *SEMANTICS),
+        default="auto",
+        metavar="SLUG",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+    )
+    parser.add_argument(
+        "--ring-bytes",
+        type=_ring_bytes,
+        metavar="N",
+        help="size of the ring buffer, a power of two from 4096 on (default: 4 MiB)",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="least severe lines to log (default: info)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "console", "json"),
+        default="auto",
+        help="how log lines look (default: console on a terminal, else json)",
+    )
+
+
+def _ring_bytes(text: str) -> int:
+    value = int(text)
+    if value < 4096 or value & (value - 1):  # noqa: PLR2004 - a page
+        raise argparse.ArgumentTypeError(f"{text} is no power of two from 4096 on")
+    return value
+
+
+def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "run", "Observe in the foreground until Ctrl-C.")
+    _add_hook_options(parser)
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:9817",
+        metavar="ADDR",
+        help="serve metrics on this address (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
+    )
+    _add_socket(parser, "unix socket for audit, explain and status to ask on")
+    _add_state(parser, "keep history in this directory")
+    parser.add_argument(
+        "--no-state", action="store_true", help="keep no history of what is observed"
+    )
+    parser.add_argument(
+        "--state-days",
+        type=_number_from(1),
+        default=30,
+        metavar="N",
+        help="delete decisions and probes once the machine ran for so long after them "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-mib",
+        type=_number_from(8),
+        default=256,
+        metavar="N",
+        help="let the file grow to this size (default: %(default)s)",
+    )
+
+
+def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help=f"{text} (default: $STATE_DIRECTORY, else /var/lib/pci-observer)",
+    )
+
+
+def _number_from(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= _MOST:
+            raise argparse.ArgumentTypeError(
+                f"{text} is not within {least} and {_MOST}"
+            )
+        return value
+
+    return number
+
+
+def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help=f"{text} (default: /run/pci-observer/observer.sock)",
+    )
+
+
+def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "record", "Keep all decisions in a file until Ctrl-C.")
+    _add_hook_options(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write; compressed if it ends in .gz or .xz",
+    )
+
+
+def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "replay", "Judge a recording.")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--semantics",
+        choices=tuple(SEMANTICS),
+        metavar="SLUG",
+        help="judge by this one instead of the recording's own: "
+        + ", ".join(SEMANTICS),
+    )
+    parser.add_argument(
+        "--what-if",
+        action="store_true",
+        help="tell each decision that would differ under another semantics",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON Lines, a summary last")
+    form.add_argument("--metrics", action="store_true", help="print the metrics")
+
+
+def _add_audit(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = (
+        "Judge the whole machine now: every device, who could have it, what is wrong."
+    )
+    parser = _verb(verbs, "audit", text)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_semantics_option(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_explain(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say why a device is, or is not, bound to a driver."
+    parser = _verb(verbs, "explain", text)
+    parser.add_argument("address", metavar="ADDRESS", help="as 0000:00:02.0 or 00:02.0")
+    parser.add_argument("--driver", metavar="NAME", help="why not this one")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_semantics_option(parser)
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_history(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Tell what was bound under which kernel, since when and by whom."
+    parser = _verb(verbs, "history", text)
+    parser.add_argument(
+        "address",
+        nargs="?",
+        metavar="ADDRESS",
+        help="this device alone, with what happened to it; as 00:02.0",
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser, "where the daemon keeps it")
+
+
+def _add_diff(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say what changed between two pictures of a machine, or of two."
+    parser = _verb(verbs, "diff", text)
+    named = (
+        "file that audit --json wrote, now, baseline, boot id, boot:-1 (one boot ago) "
+        "or kernel release"
+    )
+    parser.add_argument("before", metavar="A", help=named)
+    parser.add_argument("after", metavar="B", help="the same")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser, "where the daemon keeps history")
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_baseline(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show the picture that other kernels are compared with, or take a new one."
+    parser = _verb(verbs, "baseline", text)
+    parser.add_argument(
+        "--accept", action="store_true", help="make the bindings of now the baseline"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_state(parser, "where the daemon keeps history")
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say what a kernel upgrade would change, before that kernel is booted."
+    parser = _verb(verbs, "preflight", text)
+    kernel = parser.add_mutually_exclusive_group(required=True)
+    kernel.add_argument(
+        "--kernel", metavar="RELEASE", help="an installed kernel, as of uname -r"
+    )
+    kernel.add_argument(
+        "--modules",
+        type=Path,
+        metavar="DIR",
+        help="the kernel whose modules are there, as in /lib/modules/RELEASE or in an "
+        "unpacked package",
+    )
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="its vmlinuz (default: the one in /boot, or beside its modules)",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="where /etc, /lib/modules, /boot and /proc are (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_semantics_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--semantics",
+        choices=tuple(SEMANTICS),
+        metavar="SLUG",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+    )
+
+
+def _add_doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Say whether this kernel can be observed, how, and what is missing."
+    parser = _verb(verbs, "doctor", text)
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Answer made-up cases, JSON Lines in, JSON Lines out."
+    parser = _verb(verbs, "predict", text)
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="cases to answer (default: standard input)",
+    )
+    parser.add_argument(
+        "--semantics",
+        metavar="SLUG",
+        help="match by this one (default: the running kernel's, else linux-5.15): "
+        + ", ".join(SEMANTICS),
+    )
+    parser.add_argument(
+        "--new-id-rules",
+        metavar="SLUG",
+        help="write to new_id and remove_id by these (default: the running kernel's, "
+        "else linux-7.3): linux-3.16, linux-5.11, linux-7.3",
+    )
+
+
+def _add_semantics(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show the semantics that the model knows, or the decision table of one."
+    parser = _verb(verbs, "semantics", text)
+    parser.add_argument("slug", nargs="?", metavar="SLUG", help=", ".join(SEMANTICS))
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Show devices, drivers, findings and losses, until Ctrl-C."
+    parser = _verb(verbs, "status", text)
+    parser.add_argument(
+        "--once", action="store_true", help="print it once, as where no terminal is"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default=2.0,
+        metavar="S",
+        help="seconds from picture to picture (default: 2)",
+    )
+    _add_socket(parser, "where the daemon answers")
+
+
+def _add_boot_args(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = (
+        "Print the kernel command line that records decisions made before user space "
+        "runs."
+    )
+    parser = _verb(verbs, "boot-args", text)
+    parser.add_argument(
+        "--btf",
+        type=Path,
+        metavar="FILE",
+        help="of this kernel: raw BTF, or a vmlinuz (default: the running one)",
+    )
+
+
+def _interval(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:  # noqa: PLR2004 - an hour
+        raise argparse.ArgumentTypeError(f"{text} is not within 0.1 and 3600")
+    return value
