@@ -291,9 +291,9 @@ class Daemon:
             return
         hooked = self._hooked(before)
         twins = Twins(before.hooked_ns, hooked)
-        for record in chain(
-            before.losses(time.monotonic_ns()), self._attachment.before
-        ):
+        # Not later than the look at the machine, which shows what they changed.
+        until_ns = max(before.hooked_ns, before.last_ns)
+        for record in chain(before.losses(until_ns), self._attachment.before):
             if not twins.has(record):
                 self._feed(record)
             elif isinstance(record, Match):

@@ -58,8 +58,12 @@ class Keeping:
             return
         self._store.keep_bindings(audit.machine)
         self._lasting.look(audit)
-        self._unchanged = audit.machine.baseline is not None and not any(
-            each.finding is Name.BINDING_CHANGED for each in audit.findings
+        # What became unknown is no proof that nothing changed.
+        known = audit.machine.order_known and not any(d.possible for d in audit.devices)
+        self._unchanged = (
+            known
+            and audit.machine.baseline is not None
+            and not any(f.finding is Name.BINDING_CHANGED for f in audit.findings)
         )
         self._standing = standing
         if self._first_ns is None:

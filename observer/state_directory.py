@@ -7,10 +7,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from observer.store import FILE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 USUAL: Final = Path("/var/lib/pci-observer")
+_OF_A_DISK: Final = "lost+found"  # where one is mounted for it
 
 
 class StateDirectoryError(Exception):
@@ -26,7 +29,8 @@ def default(environ: Mapping[str, str] = os.environ) -> Path:
 def prepare(path: Path, uid: int, gid: int) -> None:
     """Make the directory, unless it is there, and give it and its files to `uid`.
 
-    Its parent must be there. Raises StateDirectoryError.
+    Its parent must be there. Raises StateDirectoryError, also for a directory that
+    holds anything else: a name that was mistyped must not give /etc away.
     """
     try:
         path.mkdir(mode=0o700, exist_ok=True)
@@ -38,11 +42,23 @@ def prepare(path: Path, uid: int, gid: int) -> None:
                 return
             raise
         try:
+            _check(path, descriptor)
             _give(descriptor, (uid, gid))
         finally:
             os.close(descriptor)
     except OSError as e:
         raise StateDirectoryError(f"{path}: {e.strerror}") from e
+
+
+def _check(path: Path, directory: int) -> None:
+    """Refuse a directory that is somebody else's."""
+    names = os.listdir(directory)
+    other = [n for n in names if not n.startswith(FILE) and n != _OF_A_DISK]
+    if other:
+        raise StateDirectoryError(
+            f"{path} holds {other[0]!r}, which is not the history's: "
+            "name a directory of its own"
+        )
 
 
 def _give(directory: int, owner: tuple[int, int]) -> None:

@@ -55,12 +55,22 @@ def test_what_may_be_somebody_elses_is_not_given(tmp_path: Path) -> None:
     ours, precious = tmp_path / "state", tmp_path / "precious"
     ours.mkdir()
     precious.touch()
-    (ours / "symbolic").symlink_to(precious)
-    os.link(precious, ours / "hard")
-    (ours / "directory").mkdir()
+    (ours / "history.sqlite-symbolic").symlink_to(precious)
+    os.link(precious, ours / "history.sqlite-hard")
+    (ours / "lost+found").mkdir()
     prepare(ours, OTHER, OTHER)
     before = (os.geteuid(), os.getegid())
     assert {before} == {owner(path) for path in (precious, *ours.iterdir())}
+
+
+def test_a_directory_with_other_things_is_not_taken(tmp_path: Path) -> None:
+    """As /etc, which was meant for something else."""
+    (tmp_path / "passwd").touch()
+    before = owner(tmp_path)
+    with pytest.raises(StateDirectoryError) as caught:
+        prepare(tmp_path, OTHER, OTHER)
+    assert "holds 'passwd'" in str(caught.value)
+    assert before == owner(tmp_path) == owner(tmp_path / "passwd")
 
 
 def test_it_is_not_made_where_there_is_no_parent(tmp_path: Path) -> None:
