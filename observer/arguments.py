@@ -132,6 +132,10 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
 def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--state",
@@ -200,7 +204,7 @@ def _add_audit(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "Judge the whole machine now: every device, who could have it, what is wrong."
     )
     parser = _verb(verbs, "audit", text)
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_semantics_option(parser)
     _add_socket(parser, "where the daemon answers")
 
@@ -210,7 +214,7 @@ def _add_explain(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "explain", text)
     parser.add_argument("address", metavar="ADDRESS", help="as 0000:00:02.0 or 00:02.0")
     parser.add_argument("--driver", metavar="NAME", help="why not this one")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_semantics_option(parser)
     _add_socket(parser, "where the daemon answers")
 
@@ -224,7 +228,7 @@ def _add_history(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         metavar="ADDRESS",
         help="this device alone, with what happened to it; as 00:02.0",
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_state(parser, "where the daemon keeps it")
 
 
@@ -237,7 +241,7 @@ def _add_diff(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("before", metavar="A", help=named)
     parser.add_argument("after", metavar="B", help="the same")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_state(parser, "where the daemon keeps history")
     _add_socket(parser, "where the daemon answers")
 
@@ -248,7 +252,7 @@ def _add_baseline(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--accept", action="store_true", help="make the bindings of now the baseline"
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_state(parser, "where the daemon keeps history")
     _add_socket(parser, "where the daemon answers")
 
@@ -280,7 +284,7 @@ def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="where /etc, /lib/modules, /boot and /proc are (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
     _add_socket(parser, "where the daemon answers")
 
 
@@ -296,7 +300,7 @@ def _add_semantics_option(parser: argparse.ArgumentParser) -> None:
 def _add_doctor(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     text = "Say whether this kernel can be observed, how, and what is missing."
     parser = _verb(verbs, "doctor", text)
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
 
 
 def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -327,7 +331,7 @@ def _add_semantics(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     text = "Show the semantics that the model knows, or the decision table of one."
     parser = _verb(verbs, "semantics", text)
     parser.add_argument("slug", nargs="?", metavar="SLUG", help=", ".join(SEMANTICS))
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    _add_json(parser)
 
 
 def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:

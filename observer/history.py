@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.happenings import named, told_of
 from observer.notation import device_object, record_object
 from observer.record import Probe, StoreFile, Task, Write
+from observer.terminal import counted
 from observer.text import printable, quoted
 from observer.tracking import named_address
 
@@ -145,7 +146,7 @@ def _boot(history: History, boot: Boot, clock: Clock) -> str:
 
 
 def _counted(number: int, table: str) -> str:
-    return f"1 {table.removesuffix('s')}" if number == 1 else f"{number} {table}"
+    return counted(number, table.removesuffix("s"))
 
 
 def _headline(address: str, binding: Binding) -> str:

@@ -19,6 +19,7 @@ from observer.machine import Decision
 from observer.model import explain
 from observer.model.explanation import Rule
 from observer.record import Action, Probe, ProbeResult, StoreFile, Uevent, Write
+from observer.terminal import counted
 from observer.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _unregistered(case: Case, name: str) -> Iterator[Obstacle]:
         yield Obstacle(
             "unregistered",
             f"driver {quoted(name)} unregistered at {case.time(at)}; "
-            f"{_count(devices, 'device')} lost {'its' if devices == 1 else 'their'} "
+            f"{counted(devices, 'device')} lost {'its' if devices == 1 else 'their'} "
             "candidate",
         )
 
@@ -106,10 +107,6 @@ def _lost(machine: Machine, device: PciDevice, name: str, at: int) -> bool:
             if near and bound in (name, None):
                 return True
     return False
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _no_candidate(case: Case) -> Iterator[Obstacle]:
@@ -305,7 +302,7 @@ def _usual_reason(case: Case, name: str, errno: str | None) -> str | None:
     if errno == "EBUSY" and name != VFIO_PCI and users:
         return f"IOMMU group {device.iommu_group} is in use through {', '.join(users)}"
     if errno == "EBUSY" and name == VFIO_PCI and device.sriov_numvfs:
-        return f"its {_count(device.sriov_numvfs, 'VF')} must go first"
+        return f"its {counted(device.sriov_numvfs, 'VF')} must go first"
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from observer.preflight.shape import Change, Kind, Note
+from observer.terminal import counted
 from observer.text import quoted
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def override_only(view: View) -> Iterator[Note]:
             if module not in before:
                 found[module] = found.get(module, 0) + 1
     for module, number in found.items():
-        devices = "1 device" if number == 1 else f"{number} devices"
+        devices = counted(number, "device")
         yield Note(
             None,
             f"module {quoted(module)} is new for {devices}, with driver_override "
