@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from observer import __version__
+from observer.labels import MOST, USUAL
 from observer.model import SEMANTICS
 
 if TYPE_CHECKING:
@@ -105,8 +107,9 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--listen",
         default="127.0.0.1:9817",
         metavar="ADDR",
-        help="serve metrics on this address (default: %(default)s)",
+        help="serve metrics on this address, or none (default: %(default)s)",
     )
+    _add_series(parser)
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
@@ -132,6 +135,63 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_series(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--textfile",
+        type=_textfile,
+        metavar="FILE",
+        help="write metrics to FILE, too, for node_exporter's textfile collector; its "
+        "name must end in .prom",
+    )
+    parser.add_argument(
+        "--series",
+        type=_number_within(150, MOST),
+        default=USUAL,
+        metavar="N",
+        help=f"have N series at most, {MOST} or fewer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--series-class",
+        type=_class_codes,
+        default=(),
+        metavar="CODE,...",
+        help="devices with a series each: those whose class code begins so, as 02 or "
+        "0302 (default: all)",
+    )
+    parser.add_argument(
+        "--series-vendor",
+        type=_vendor_ids,
+        default=(),
+        metavar="ID,...",
+        help="devices with a series each: of these vendors, as 0x8086 (default: all)",
+    )
+
+
+def _textfile(text: str) -> Path:
+    if not text.endswith(".prom"):
+        raise argparse.ArgumentTypeError(
+            f"{text}: the collector reads files whose name ends in .prom"
+        )
+    return Path(text)
+
+
+def _class_codes(text: str) -> tuple[str, ...]:
+    codes = tuple(text.lower().split(","))
+    for code in codes:
+        if not re.fullmatch("([0-9a-f]{2}){1,3}", code):
+            raise argparse.ArgumentTypeError(
+                f"{code!r} is no class code: write 02, 0302 or 010802"
+            )
+    return codes
+
+
+def _vendor_ids(text: str) -> tuple[int, ...]:
+    for each in text.split(","):
+        if not re.fullmatch("0x[0-9A-Fa-f]{1,4}", each):
+            raise argparse.ArgumentTypeError(f"{each!r} is no vendor id as 0x8086")
+    return tuple(int(each, 16) for each in text.split(","))
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
@@ -146,12 +206,14 @@ def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _number_from(least: int) -> Callable[[str], int]:
+    return _number_within(least, _MOST)
+
+
+def _number_within(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         value = int(text)
-        if not least <= value <= _MOST:
-            raise argparse.ArgumentTypeError(
-                f"{text} is not within {least} and {_MOST}"
-            )
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not within {least} and {most}")
         return value
 
     return number

@@ -81,12 +81,17 @@ def _tell(
 
 def _run(options: argparse.Namespace) -> int:
     from observer.daemon import Options  # noqa: PLC0415
+    from observer.series import Selection  # noqa: PLC0415
     from observer.store import Limits  # noqa: PLC0415
 
     return _observe(
         options,
         Options(
-            address=options.listen,
+            address=None if options.listen == "none" else options.listen,
+            textfile=options.textfile,
+            selection=Selection(
+                options.series, options.series_class, options.series_vendor
+            ),
             socket=options.socket,
             recording=options.record,
             state=None if options.no_state else _state(options),
@@ -98,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from observer.daemon import Options  # noqa: PLC0415
 
-    return _observe(options, Options(recording=options.output))
+    return _observe(options, Options(answer=False, recording=options.output))
 
 
 def _state(options: argparse.Namespace) -> Path:
@@ -115,6 +120,7 @@ def _observe(options: argparse.Namespace, chosen: Options) -> int:
     from observer.control import ControlError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
     from observer.server import ListenError  # noqa: PLC0415
+    from observer.textfile import TextfileError  # noqa: PLC0415
 
     try:
         daemon.run(
@@ -126,7 +132,7 @@ def _observe(options: argparse.Namespace, chosen: Options) -> int:
                 ring_bytes=options.ring_bytes,
             )
         )
-    except (ListenError, ControlError) as e:
+    except (ListenError, ControlError, TextfileError) as e:
         return _fail(e, USAGE)
     except (AttachError, PrivilegesError) as e:
         return _fail(e, UNOBSERVABLE)

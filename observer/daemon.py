@@ -35,10 +35,12 @@ from observer.recent import Recent
 from observer.record import Loss, LossStage, Match
 from observer.recording import Header, Writer
 from observer.regression import Regression
+from observer.series import Selection
 from observer.server import Server, listen
 from observer.status_page import Status
 from observer.store import FILE, Limits, Running, Store
 from observer.store_judge import StoreJudge
+from observer.textfile import Textfile
 from observer.tracking import Tracker
 from observer.uevents import Uevents
 from observer.upkeep import Upkeep, realtime_offset
@@ -65,7 +67,10 @@ class Options(NamedTuple):
     """What an operator can choose."""
 
     address: str | None = None  # to serve metrics on; None: no server
-    socket: Path | None = None  # for the verbs that ask; None: the usual, if possible
+    answer: bool = True  # the verbs that ask
+    socket: Path | None = None  # on this one; None: the usual one, if possible
+    textfile: Path | None = None  # for node_exporter
+    selection: Selection = Selection()  # of what has series
     method: str = "auto"
     semantics: str = "auto"
     recording: Path | None = None
@@ -85,8 +90,9 @@ def run(
     """Observe until SIGINT or SIGTERM.
 
     What can fail comes first: the port (ListenError), the socket (ControlError), the
-    hooks (AttachError), the recording (OSError). Nothing stays attached then, nor when
-    a signal comes before anything is observed (KeyboardInterrupt).
+    hooks (AttachError), the recording (OSError), the file of metrics (TextfileError).
+    Nothing stays attached then, nor when a signal comes before anything is observed
+    (KeyboardInterrupt).
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
@@ -123,7 +129,8 @@ def run(
         looker = Looker()
         looker.start()
         daemon = Daemon(
-            attachment, semantics, recorder, logger, looker, uevents, keeping
+            *(attachment, semantics, recorder, logger, looker, uevents, keeping),
+            selection=options.selection,
         )
         daemon.announce(options.address)
         daemon.begin()
@@ -131,6 +138,8 @@ def run(
             exits.callback(daemon.answer(asked).stop)
         if listener is not None:
             exits.callback(daemon.serve(listener).stop)
+        if options.textfile is not None:
+            exits.callback(daemon.write(options.textfile).stop)
         daemon.run()
 
 
@@ -183,6 +192,8 @@ class Daemon:
         looker: Looker,
         uevents: Uevents,
         keeping: Keeping,
+        *,
+        selection: Selection = Selection(),  # noqa: B008 - a value
     ) -> None:
         """Judge by `semantics` what `attachment` sees; `looker` is started already."""
         self._attachment = attachment
@@ -202,13 +213,17 @@ class Daemon:
         self._live = Live(attachment)
         self._books = Books()
         self._release = kernel.running().release
-        self._metrics = Metrics(self._books, self._state, self._about())
         own = attachment.layout.semantics
         self._what_if = WhatIf(own if why_not_live(own) is None else semantics)
         self._log = log.LogSink(logger, partial(why, semantics))
         self._recent = Recent()
         start, complete = self._start(looker)
+        self._devices = len(start.devices)
         tracker = Tracker(start)
+        self._alive = time.time()
+        self._metrics = Metrics(
+            self._books, self._state, self._about(), limit=selection.limit
+        )
         self._upkeep = Upkeep(
             tracker,
             looker,
@@ -218,6 +233,7 @@ class Daemon:
             on_audit=keeping.audited,
             spell=log.spelled_time,
             regression=keeping.regression,
+            selection=selection,
         )
         store_judge = StoreJudge(
             tracker,
@@ -262,6 +278,22 @@ class Daemon:
         server = Server(listener, pages)
         server.start()
         return server
+
+    def write(self, path: Path) -> Textfile:
+        """Start to write the metrics to a file. Raises TextfileError."""
+        textfile = Textfile(
+            path,
+            lambda: self._metrics.render("", process=False)[0],
+            partial(self._textfile_trouble, path),
+        )
+        textfile.start()
+        return textfile
+
+    def _textfile_trouble(self, path: Path, trouble: str | None) -> None:
+        if trouble is None:
+            self._logger.info("metrics file is written again", file=str(path))
+        else:
+            self._logger.warning("metrics file", file=str(path), error=trouble)
 
     def announce(self, address: str | None) -> None:
         """Say what is attached, and what is not."""
@@ -339,6 +371,7 @@ class Daemon:
         )
 
     def _step(self, timeout_seconds: float) -> None:
+        self._alive = time.time()
         for record in self._records(timeout_seconds):
             self._feed(record)
         self._recorder.flush()
@@ -416,6 +449,9 @@ class Daemon:
             disagreements={str(k): n for k, n in self._disagreements.items()},
             store=self._keeping.counts(),
             bound_before=self._tracker.bound_before,
+            missing=sum(why != "" for why in self._attachment.hooks.values()),
+            alive=self._alive,
+            devices=self._devices,
         )
 
     def _counters(self) -> Counters:
@@ -471,7 +507,7 @@ def _asked(options: Options) -> tuple[socket.socket | None, str | None]:
     """
     if options.socket is not None:
         return control.listen(options.socket), None
-    if options.address is None:
+    if not options.answer:
         return None, None
     try:
         return control.listen(), None

@@ -12,7 +12,9 @@ from observer.record import Probed
 if TYPE_CHECKING:
     from observer.record import Observation
 
-BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0, 30.0)  # seconds, inclusive
+# Seconds, inclusive. Few, since each is a series of each driver.
+BOUNDS = (0.01, 0.1, 1.0, 10.0)
+SERIES = len(BOUNDS) + 3  # of one histogram: the bucket +Inf, sum and count as well
 
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS)
 

@@ -7,17 +7,19 @@ in another thread than the main loop, so everything is copied before it is read.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from threading import Lock
+from time import monotonic_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from observer.durations import Durations, Histogram
+from observer.durations import SERIES, Durations, Histogram
 from observer.hooks import HOOKS, METHODS
-from observer.labels import Labels
+from observer.labels import MOST, OTHER, USUAL, Labels, label
+from observer.lag import Lag
 from observer.model import SEMANTICS
-from observer.record import LossStage
+from observer.record import Kind, LossStage, Source
 from observer.store import Counts
-from observer.text import printable
 from observer.unimportable import stand_in
 
 # prometheus_client imports ssl for servers and clients that are not ours.
@@ -33,7 +35,7 @@ with stand_in("ssl"):
     from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -42,7 +44,11 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-DRIVERS = 500  # with a label of their own; more of them are "other"
+# Of the limit: what there is always, and the least that is left to drivers.
+_FIXED = 130
+_DRIVERS = 0.25
+_FEW = 5  # series that tell of the others
+_REMEMBERED = 100_000  # sets that were left out
 
 _Name = TypeVar("_Name", bound=str)
 
@@ -60,6 +66,9 @@ class State(NamedTuple):
     disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
     store: Counts = Counts()  # of none
     bound_before: int = 0  # devices whose bind was not seen
+    missing: int = 0  # hooks that should be attached and are not
+    alive: float = 0  # Unix time of the main loop's last turn
+    devices: int = 0  # of the machine
 
 
 class About(NamedTuple):
@@ -72,8 +81,27 @@ class About(NamedTuple):
     since: float  # Unix time from which on decisions were seen
 
 
+class _Room(NamedTuple):
+    """Which label sets of drivers have series of their own."""
+
+    decisions: Labels  # with a match, divergences and probes
+    none: Labels  # decisions without a match: all drivers have them
+    durations: Labels
+
+    @classmethod
+    def of(cls, limit: int, devices: int) -> _Room:
+        """Share what fixed sets and devices leave; never less than a part."""
+        room = max(limit - _FIXED - devices * 6 // 5, int(limit * _DRIVERS))
+        none, durations = room * 3 // 10, room * 9 // 20
+        return cls(
+            Labels(room - none - durations),
+            Labels(none),
+            Labels(durations, cost=SERIES),
+        )
+
+
 class Metrics(Collector):
-    """Renders all metrics; a sink too, for the durations of probes."""
+    """Renders all metrics; a sink too, for the durations of probes and the lag."""
 
     def __init__(
         self,
@@ -81,55 +109,119 @@ class Metrics(Collector):
         state: Callable[[], State],
         about: About,
         *,
-        drivers: int = DRIVERS,
+        limit: int = USUAL,
+        clock: Callable[[], int] = monotonic_ns,
     ) -> None:
-        """Render from `books` and from what `state` returns at each scrape."""
+        """Render from `books` and from what `state` returns at each scrape.
+
+        No scrape has more than `limit` series; what is left out is counted.
+        """
         self._books = books
         self._state = state
         self._about = about
+        self._limit = min(limit, MOST)
         self._durations = Durations()
-        self._labels = Labels(drivers)
-        self._lock = Lock()  # of _labels
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._lag = Lag(clock)
+        self._room: _Room | None = None  # until it is known how many devices there are
+        self._dropped: defaultdict[str, set[int]] = defaultdict(set)
+        self._lock = Lock()  # of _room and _dropped
+        self._process = ProcessCollector(registry=None)
+        self._own = sum(len(family.samples) for family in self._process.collect())
 
     def __call__(self, observation: Observation) -> None:
-        """Enter how long a probe took."""
+        """Enter how long a probe took, or a decision waited."""
         self._durations(observation)
+        self._lag(observation)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the format the Accept header asks for, and its type."""
+    def render(self, accept: str, *, process: bool = True) -> tuple[bytes, str]:
+        """Return the metrics in the format the Accept header asks for, and its type.
+
+        Without those of the `process`, whose names others use as well.
+        """
         try:
             encoder, content_type = choose_encoder(accept)
         except TypeError:  # the client library's, for "version=x"
             encoder, content_type = choose_encoder("")
+        registry = CollectorRegistry()
+        registry.register(self)
+        if process:
+            registry.register(self._process)
         with self._lock:
-            return encoder(self._registry), content_type
+            return encoder(registry), content_type
+
+    def describe(self) -> list[Metric]:
+        """Tell the registry nothing, which would collect to learn the names."""
+        return []
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family, for the registry."""
         state = self._state()
-        yield from self._decisions()
+        if self._room is None:
+            self._room = _Room.of(self._limit, state.devices)
+        families = {family.name: family for family in self._always(state, self._room)}
+        left = self._limit - _FEW - self._own
+        left -= sum(len(family.samples) for family in families.values())
+        for gauge in state.gauges:
+            samples = gauge.samples
+            if gauge.bounded and len(samples) > left:
+                samples = dict(islice(samples.items(), max(left, 0)))
+                beyond = islice(gauge.samples, len(samples), None)
+                self._drop(gauge.bounded, ((gauge.name, *key) for key in beyond))
+            left -= len(samples)
+            family = _gauge(gauge.name, gauge.text, samples, *gauge.labels)
+            there = families.setdefault(family.name, family)
+            if there is not family:
+                there.samples += family.samples
+        yield from families.values()
+        yield self._beyond()
+        yield _gauge("series_limit", "How many series there may be.", {(): self._limit})
+        yield _gauge("series", "How many series there are.", {(): self._limit - left})
+
+    def _drop(self, what: str, keys: Iterable[tuple[str, ...]]) -> None:
+        """Count sets that have no series, each once."""
+        dropped = self._dropped[what]
+        for key in keys:
+            if len(dropped) < _REMEMBERED:
+                dropped.add(hash(key))
+
+    def _beyond(self) -> Metric:
+        counts = {
+            what: len(self._dropped[what]) for what in ("address", "driver", "ids")
+        }
+        counts["driver"] += sum(labels.dropped for labels in self._room or ())
+        return _counter(
+            "label_sets_dropped_total",
+            "Sets of labels without series of their own, by what they are of.",
+            _by_name(counts),
+            "label",
+        )
+
+    def _always(self, state: State, room: _Room) -> Iterator[Metric]:
+        """Yield what there always is, and what drivers have room for."""
+        yield from self._decisions(room)
         yield _what_if(state)
-        yield from self._probes()
+        yield from self._probes(room)
+        yield self._lags()
         yield from self._events(state)
         yield from _hooks(state)
         yield from self._machine(state)
         yield from _store(state.store)
         yield from _about(self._about)
-        yield _counter(
-            "label_sets_dropped_total",
-            "Drivers that are counted under the label other, for there are too many.",
-            {(): self._labels.dropped()},
+        yield _gauge(
+            "alive_timestamp_seconds",
+            "Unix time of the last turn of the main loop.",
+            {(): state.alive},
         )
 
-    def _decisions(self) -> Iterator[Metric]:
+    def _decisions(self, room: _Room) -> Iterator[Metric]:
         books = self._books
+        decisions = dict(books.decisions)
+        matched = {key: n for key, n in decisions.items() if key[1] is not Source.NONE}
+        without = {key: n for key, n in decisions.items() if key[1] is Source.NONE}
         yield _counter(
             "match_decisions_total",
             "Decisions of pci_match_device by where the returned id comes from.",
-            self._labels.fold(dict(books.decisions)),
+            _sum(room.decisions.fold(matched), room.none.fold(without)),
             "driver",
             "result",
         )
@@ -148,7 +240,10 @@ class Metrics(Collector):
         yield _counter(
             "divergences_total",
             "Times the kernel did something else than the model expects.",
-            self._labels.fold(dict(books.divergences)),
+            _sum(
+                {(OTHER, kind): 0 for kind in Kind},
+                room.decisions.fold(dict(books.divergences)),
+            ),
             "driver",
             "kind",
         )
@@ -159,29 +254,34 @@ class Metrics(Collector):
             "reason",
         )
 
-    def _probes(self) -> Iterator[Metric]:
+    def _probes(self, room: _Room) -> Iterator[Metric]:
         yield _counter(
             "probe_results_total",
             "Probes of PCI devices by their result.",
-            self._labels.fold(dict(self._books.probes)),
+            room.decisions.fold(dict(self._books.probes)),
             "driver",
             "result",
         )
-        yield self._probe_durations()
-
-    def _probe_durations(self) -> Metric:
-        by_label: defaultdict[str, Histogram] = defaultdict(Histogram)
+        by_label: defaultdict[tuple[str, ...], Histogram] = defaultdict(Histogram)
         for name, histogram in self._durations.histograms().items():
-            label = self._labels.of(name)
-            by_label[label] = by_label[label].plus(histogram)
+            labels = room.durations.of((name,))
+            by_label[labels] = by_label[labels].plus(histogram)
         family = HistogramMetricFamily(
             "pci_observer_probe_duration_seconds",
             "How long probes of PCI devices took.",
             labels=["driver"],
         )
-        for label, histogram in sorted(by_label.items()):
+        for labels, histogram in sorted(by_label.items()):
             buckets, seconds = histogram.cumulated(), histogram.sum_ns / 1e9
-            family.add_metric([label], buckets, seconds)
+            family.add_metric(labels, buckets, seconds)
+        yield family
+
+    def _lags(self) -> Metric:
+        family = HistogramMetricFamily(
+            "pci_observer_event_lag_seconds",
+            "How long after they were made decisions were judged, but those of boot.",
+        )
+        family.add_metric([], self._lag.cumulated(), self._lag.seconds)
         return family
 
     def _events(self, state: State) -> Iterator[Metric]:
@@ -217,8 +317,6 @@ class Metrics(Collector):
             "PCI devices with a driver of which it was not seen how it was bound.",
             {(): state.bound_before},
         )
-        for gauge in state.gauges:
-            yield _gauge(gauge.name, gauge.text, gauge.samples, *gauge.labels)
         yield _counter(
             "sysfs_writes_total",
             "Writes to PCI's sysfs files by how their errno compares with the model.",
@@ -232,6 +330,15 @@ class Metrics(Collector):
             _by_name(state.disagreements),
             "field",
         )
+
+
+def _sum(*counts: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    """Add up counts of the same labels, those of the others that are beyond."""
+    added: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    for each in counts:
+        for labels, count in each.items():
+            added[labels] += count
+    return added
 
 
 def _by_name(counts: Mapping[_Name, int]) -> dict[tuple[str, ...], int]:
@@ -258,6 +365,11 @@ def _hooks(state: State) -> Iterator[Metric]:
         },
         "hook",
         "method",
+    )
+    yield _gauge(
+        "hooks_missing",
+        "Hooks that this kernel should have and that are not attached.",
+        {(): state.missing},
     )
     yield _counter(
         "probe_misses_total",
@@ -314,7 +426,7 @@ def _about(about: About) -> Iterator[Metric]:
         "kernel_info",
         "The observed kernel and how it is understood.",
         # A recording may say anything here.
-        {(printable(about.release), about.semantics, printable(about.layout)): 1},
+        {(label(about.release), about.semantics, label(about.layout)): 1},
         "release",
         "semantics",
         "layout",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from observer.audit import audit
 from observer.findings.picture import unix_time
-from observer.series import gauges
+from observer.series import Selection, gauges
 from observer.standing import Standing
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Upkeep:
         offset: Callable[[], int] = realtime_offset,
         spell: Clock = unix_time,
         regression: Regression | None = None,
+        selection: Selection = Selection(),  # noqa: B008 - a value
     ) -> None:
         """Keep `tracker`; if it is not `complete`, a look at all is under way.
 
@@ -73,6 +74,7 @@ class Upkeep:
         self._offset = offset
         self._spell = spell
         self._regression = regression
+        self._selection = selection
         self._complete = complete
         self._standing = Standing()
         self._look: Look | None = None  # at everything, to be compared
@@ -118,7 +120,9 @@ class Upkeep:
         audited, standing = self._audited, self._standing
         if audited is None:
             return ()
-        return tuple(gauges(audited, standing.findings, standing.ended))
+        return tuple(
+            gauges(audited, standing.findings, standing.ended, self._selection)
+        )
 
     def _read(self, look: Look) -> None:
         """Take over what was looked at, but for what changed since."""

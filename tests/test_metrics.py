@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import machines
 import pytest
 from pictures import pictured
+from test_series import changed
 from test_standing import finding
 
 from observer.books import Books
 from observer.disagreement import Field
-from observer.durations import BOUNDS, Durations
+from observer.durations import BOUNDS, SERIES, Durations
 from observer.findings import Kind as Case
 from observer.findings import Name
 from observer.labels import Labels
@@ -64,12 +65,18 @@ BUSY = State(
                 machines.device("0000:00:03.0", driver_override="vfio-pci"),
                 baseline=pictured(release="6.1.0-56-amd64"),
             ),
-            [finding("0000:00:03.0", Name.STALE_OVERRIDE, Case.REFUSES_NATIVE)],
+            [
+                finding("0000:00:03.0", Name.STALE_OVERRIDE, Case.REFUSES_NATIVE),
+                changed("0000:00:03.0", Case.DRIVER_LOST, "e1000", None),
+            ],
             [(machines.ADDRESS, "orphan")],
         )
     ),
     disagreements=dict.fromkeys(Field, 0) | {Field.BOUND: 3},
     store=Counts(9, 4, 3, 1, up=True, degraded=True, size_bytes=8192),
+    missing=1,
+    alive=1795366009.25,
+    devices=2,
 )
 
 
@@ -112,11 +119,13 @@ def probed(
 
 
 def made(
-    *observations: Judged | Probed | Loss, state: State = IDLE, drivers: int = 500
+    *observations: Judged | Probed | Loss, state: State = IDLE, limit: int = 300
 ) -> Metrics:
     """Return metrics that have seen these observations."""
     books = Books()
-    metrics = Metrics(books, lambda: state, ABOUT, drivers=drivers)
+    metrics = Metrics(
+        books, lambda: state, ABOUT, limit=limit, clock=lambda: 50_000_001
+    )
     for observation in observations:
         books(observation)
         metrics(observation)
@@ -200,6 +209,8 @@ def test_first_scrape() -> None:
         "unbind_store",
         "drivers_probe_store",
     )
+    fixed += ["hooks_missing 0.0"]
+    fixed += [f'divergences_total{{driver="other",kind="{k}"}} 0.0' for k in Kind]
     fixed += [f'probe_misses_total{{hook="{hook}"}} 0.0' for hook in hooks]
     fixed += [
         f'hook_attached{{hook="{hook}",method="{method}"}} 0.0'
@@ -245,54 +256,142 @@ def test_hostile_name(accept: str) -> None:
     assert expected in metrics.render(accept)[0]
 
 
-def test_too_many_drivers() -> None:
-    """Drivers beyond the limit are added up as other, the first ones stay."""
-    metrics = made(judged("a"), judged("b"), judged("c"), judged("a"), drivers=1)
-    expected = [
-        'match_decisions_total{driver="a",result="none"} 2.0',
-        'match_decisions_total{driver="other",result="none"} 2.0',
+def full(devices: int = 200, drivers: int = 300, limit: int = 300) -> Metrics:
+    """Return metrics of a machine on which every driver saw a device, as at boot."""
+    nics = [machines.device(f"0000:{n // 8:02x}:{n % 8:02x}.0") for n in range(devices)]
+    machine = machines.machine(
+        *(nic._replace(driver=f"d{n % 8}") for n, nic in enumerate(nics)),
+        drivers=[machines.driver(f"d{n}") for n in range(drivers)],
+    )
+    findings = [finding(nic.address) for nic in nics[:5]]
+    state = IDLE._replace(
+        devices=devices,
+        gauges=tuple(gauges(machine, findings, [(nics[9].address, "orphan")])),
+    )
+    return made(
+        *(judged(f"d{n}") for n in range(drivers)),
+        *(judged(f"d{n}", Source.STATIC) for n in range(8)),
+        *(probed(f"d{n}") for n in range(8)),
+        state=state,
+        limit=limit,
+    )
+
+
+def series(metrics: Metrics) -> int:
+    """Count the series of a scrape, those of the process as well."""
+    lines = text(metrics).splitlines()
+    return len([line for line in lines if not line.startswith("#")])
+
+
+@pytest.mark.parametrize(
+    ("devices", "drivers", "limit"),
+    [(0, 0, 300), (20, 40, 300), (200, 300, 300), (1000, 300, 2000), (9000, 900, 2000)],
+)
+def test_the_budget_holds(devices: int, drivers: int, limit: int) -> None:
+    """200 devices take 300 series by default; and `series` says how many there are."""
+    metrics = full(max(devices, 10), drivers, limit)
+    there = series(metrics)
+    assert there <= limit
+    (said,) = samples(metrics, "series ")
+    assert said == f"series {there}.0"
+
+
+def test_no_more_than_the_cap() -> None:
+    """2,000 series, whatever is asked for."""
+    assert series(full(5000, 300, limit=100_000)) <= 2000
+
+
+def test_a_small_machine_loses_nothing() -> None:
+    """Each device, and each driver with all it did, has series of its own."""
+    metrics = full(20, 30)
+    dropped = [
+        f'label_sets_dropped_total{{label="{what}"}} 0.0'
+        for what in ("address", "driver", "ids")
     ]
-    assert expected == samples(metrics, "match_decisions_total")
+    assert dropped == samples(metrics, "label_sets_dropped_total")
+    assert len(samples(metrics, "device_driver_info")) == 20
+    assert "other" not in "".join(samples(metrics, "match_decisions_total"))
 
 
-def test_too_many_drivers_are_counted() -> None:
-    """Each driver without a label of its own is counted once, by all its scrapes."""
-    metrics = made(judged("a"), judged("b"), judged("c"), probed("c"), drivers=1)
-    text(metrics)
-    expected = ["label_sets_dropped_total 2.0"]
-    assert expected == samples(metrics, "label_sets_dropped_total")
+def value(line: str) -> float:
+    """Return a line's value."""
+    return float(line.rsplit(" ", 1)[1])
 
 
-def test_too_many_histograms() -> None:
-    """The durations of drivers beyond the limit are added up, too."""
-    metrics = made(probed("a"), probed("b"), probed("c", 10**9), drivers=1)
-    sums = [line for line in samples(metrics, "probe_duration") if "_sum" in line]
-    expected = [
-        'probe_duration_seconds_sum{driver="a"} 0.002',
-        'probe_duration_seconds_sum{driver="other"} 1.002',
-    ]
-    assert expected == sums
+def test_what_has_no_series_is_counted() -> None:
+    """Nothing is missing in a sum, and what is left out is told."""
+    metrics = full()
+    decisions = samples(metrics, "match_decisions_total")
+    assert sum(map(value, decisions)) == 300 + 8
+    assert sum(map(value, samples(metrics, "probe_results_total"))) == 8
+    counts = [n for n in samples(metrics, "probe_duration") if "_count" in n]
+    assert sum(map(value, counts)) == 8
+    assert sum(map(value, samples(metrics, "devices{"))) == 200
+    shown = len(samples(metrics, "device_driver_info"))
+    dropped = samples(metrics, "label_sets_dropped_total")
+    assert f'label_sets_dropped_total{{label="address"}} {200 - shown}.0' in dropped
+
+
+def test_what_matched_is_told_before_what_did_not() -> None:
+    """Hundreds of drivers that match nothing leave room for the few that do."""
+    matched = samples(full(), "match_decisions_total")
+    for number in range(8):
+        expected = f'match_decisions_total{{driver="d{number}",result="static"}} 1.0'
+        assert expected in matched
+
+
+def test_no_counter_moves() -> None:
+    """What was counted as other stays there: a counter never goes down."""
+    books, metrics = Books(), None
+    metrics = Metrics(books, lambda: IDLE, ABOUT, limit=150)
+    before: dict[str, float] = {}
+    for turn in range(60):
+        for observation in (judged(f"d{turn}"), judged("d0"), probed(f"d{turn}")):
+            books(observation)
+            metrics(observation)
+        after = {
+            line.rsplit(" ", 1)[0]: value(line)
+            for name in ("match_decisions_total", "probe_")
+            for line in samples(metrics, name)
+        }
+        assert [key for key in before if after[key] < before[key]] == []
+        before = after
+    assert 'match_decisions_total{driver="other",result="none"}' in before
+
+
+def test_dropped_sets_are_counted_once() -> None:
+    """However often it is scraped."""
+    metrics = full()
+    first, second = (samples(metrics, "label_sets_dropped") for _ in range(2))
+    assert first == second
 
 
 def test_labels_keep() -> None:
     """A name's label does not depend on what was seen after it."""
     labels = Labels(2)
-    seen = [labels.of(name) for name in ("a", "b", "c", "a", "b")]
-    assert seen == ["a", "b", "other", "a", "b"]
+    seen = [labels.of((name,)) for name in ("a", "b", "c", "a", "b")]
+    assert seen == [("a",), ("b",), ("other",), ("a",), ("b",)]
+
+
+def test_labels_cost() -> None:
+    """A histogram takes more series than one."""
+    labels = Labels(9, cost=8)
+    assert [("a",), ("other",)] == [labels.of(("a",)), labels.of(("b",))]
 
 
 def test_buckets() -> None:
     """A duration is in the bucket whose bound it does not exceed."""
     durations = Durations()
-    for duration_ns in (0, 1_000_000, 1_000_001, 30_000_000_000, 30_000_000_001):
+    for duration_ns in (0, 10_000_000, 10_000_001, 10_000_000_000, 10_000_000_001):
         durations(probed("a", duration_ns))
     counts = durations.histograms()["a"].counts
-    assert counts == (2, 1, 0, 0, 0, 0, 0, 0, 1, 1)
+    assert counts == (2, 1, 0, 1, 1)
 
 
 def test_few_buckets() -> None:
-    """A histogram has ten buckets at most, the infinite one included."""
-    assert len(BOUNDS) + 1 == 10
+    """A histogram costs what is reckoned with."""
+    lines = samples(made(probed()), "probe_duration_seconds_")
+    assert len(lines) == len(BOUNDS) + 3 == SERIES
 
 
 def test_conservation() -> None:

@@ -6,17 +6,94 @@ import machines
 from pictures import pictured
 from test_standing import finding
 
-from observer.findings import Name
+from observer.findings import Finding, Kind, Name
 from observer.fingerprint import fingerprint
+from observer.labels import LABEL_CHARACTERS
 from observer.record import Id
-from observer.series import LABEL_CHARACTERS, Gauge, gauges
+from observer.series import Gauge, Selection, gauges
 
 VF = "0000:00:02.1"
 
 
 def by_name(*arguments: object) -> dict[str, Gauge]:
     """Return the gauges by their names."""
-    return {gauge.name: gauge for gauge in gauges(*arguments)}  # type: ignore[arg-type]
+    found: dict[str, Gauge] = {}
+    for gauge in gauges(*arguments):  # type: ignore[arg-type]
+        there = found.setdefault(gauge.name, gauge)
+        found[gauge.name] = there._replace(samples={**there.samples, **gauge.samples})
+    return found
+
+
+def changed(address: str, kind: Kind, before: str | None, after: str | None) -> Finding:
+    """Make the finding that a binding changed."""
+    details = {"before": before, "after": after, "driver": None}
+    made = finding(address, Name.BINDING_CHANGED, kind)
+    return made._replace(details=details)
+
+
+def test_a_device_with_another_driver_tells_which_it_had() -> None:
+    """By the findings that say so; other changes are findings alone."""
+    machine = machines.machine(
+        machines.device(bound="vfio-pci"),
+        machines.device(VF),
+        baseline=pictured(machines.device("0000:07:00.0", "e1000")),
+    )
+    standing = [
+        changed(machines.ADDRESS, Kind.DRIVER_CHANGED, "e1000", "vfio-pci"),
+        changed(VF, Kind.DRIVER_LOST, "igb", None),
+        changed("0000:07:00.0", Kind.VANISHED, "e1000", None),
+        changed(VF, Kind.OVERRIDE_LOST, "vfio-pci", None),
+    ]
+
+    info = by_name(machine, standing, ())["device_change_info"]
+
+    assert info.labels == (
+        *("address", "vendor_id", "device_id", "change", "driver_before", "driver"),
+    )
+    ids = ("0x8086", "0x100e")
+    assert info.samples == {
+        (machines.ADDRESS, *ids, "driver_changed", "e1000", "vfio-pci"): 1,
+        (VF, *ids, "driver_lost", "igb", ""): 1,
+        ("0000:07:00.0", *ids, "vanished", "e1000", ""): 1,
+    }
+
+
+def test_devices_are_counted_by_ids_and_driver() -> None:
+    """One series for all that are alike, so that a fleet can be summed up."""
+    machine = machines.machine(
+        machines.device(bound="e1000"),
+        machines.device(VF),
+        machines.device("0000:00:02.2"),
+    )
+
+    counts = by_name(machine, (), ())["devices"]
+
+    assert counts.labels == ("vendor_id", "device_id", "driver")
+    ids = ("0x8086", "0x100e")
+    assert counts.samples == {(*ids, ""): 2, (*ids, "e1000"): 1}
+
+
+def test_devices_are_selected_by_class_and_vendor() -> None:
+    """What is wrong or overridden is told all the same, and told first."""
+    machine = machines.machine(
+        machines.device(bound="e1000"),
+        machines.device("0000:00:03.0", driver_override="vfio-pci"),
+        machines.device(VF),
+    )
+
+    def shown(**selection: object) -> list[str]:
+        selected = Selection(**selection)  # type: ignore[arg-type]
+        standing = [finding(VF)]
+        info = by_name(machine, standing, (), selected)["device_driver_info"]
+        return [labels[0] for labels in info.samples]
+
+    special = [VF, "0000:00:03.0"]
+    assert sorted(shown()[:2]) == special
+    assert shown()[2:] == [machines.ADDRESS]
+    assert sorted(shown(classes=("03", "0c03"))) == special
+    assert sorted(shown(vendors=(0x10DE,))) == special
+    for selection in ({"classes": ("02",)}, {"vendors": (1, 0x8086)}):
+        assert machines.ADDRESS in shown(**selection)
 
 
 def test_each_device_tells_its_driver_as_sysfs_spells_the_ids() -> None:
