@@ -31,7 +31,7 @@ _DEVICE_LABELS: Final = (
 
 
 # Kinds of binding_changed that say another driver, or another device.
-_CHANGES: Final = (
+CHANGES: Final = (
     Kind.DRIVER_CHANGED,
     Kind.DRIVER_LOST,
     Kind.DRIVER_GAINED,
@@ -158,7 +158,7 @@ def _changes(
     """Yield the devices that findings say have another driver."""
     baseline = machine.baseline.devices if machine.baseline else {}
     for finding in standing:
-        if finding.finding is not Name.BINDING_CHANGED or finding.kind not in _CHANGES:
+        if finding.finding is not Name.BINDING_CHANGED or finding.kind not in CHANGES:
             continue
         gone = finding.kind is Kind.VANISHED
         device = (baseline if gone else machine.devices).get(finding.address)

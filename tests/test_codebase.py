@@ -84,7 +84,6 @@ TESTED_WITH = {
     "exchange": "test_server",
     "fields": "test_recording",
     "happenings": "test_story",
-    "labels": "test_metrics",
     "live": "test_live_source",  # test_live is about guests
     "log_fields": "test_log",
     "machine": "machines",  # values without behaviour, as record

@@ -26,6 +26,7 @@ from observer.record import (
     Source,
     StoreFile,
 )
+from observer.series import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +54,8 @@ VALUES: dict[tuple[str, str], Iterable[str]] = {
     ("sysfs_writes_total", "file"): StoreFile,
     ("sysfs_writes_total", "judgement"): Judgement,
     ("picture_disagreements_total", "field"): Field,
+    ("device_change_info", "change"): CHANGES,
+    ("label_sets_dropped_total", "label"): ("address", "driver", "ids"),
     ("store_rows_total", "stage"): ("offered", "written"),
     ("store_rows_dropped_total", "stage"): ("queue", "disk"),
     ("hooked_calls_total", "call"): ("match", "probe", "write"),
