@@ -1,28 +1,36 @@
-"""The dashboard: what an operator needs to read it, and queries that can answer."""
+"""The dashboards: what an operator needs to read them, and queries that can answer."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from exported import PREFIX, families
 
-from observer.books import Books
-from observer.metrics import About, Metrics, State
-from observer.ring import Counters
-
-DASHBOARDS = sorted((Path(__file__).parents[1] / "dashboards").glob("*.json"))
-NAME = re.compile(rf"\b{PREFIX}\w+")
-MATCHERS = re.compile(r"\{([^}]*)\}")
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "dashboards"
+DASHBOARDS = sorted(FOLDER.glob("*.json"))
+RULES = (FOLDER / "prometheus_rules.yaml").read_text(encoding="utf-8")
+UIDS = ("pci-observer-fleet", "pci-observer-health", "pci-observer-host")
+# Names that are not a part of a longer name, so of no recording rule.
+METRIC = re.compile(rf"(?<![\w:]){PREFIX}\w+(?![\w:])")
+RECORDED = re.compile(rf"\w+:{PREFIX}\w+:\w+")
+SELECTOR = re.compile(r"([\w:]+)\{([^}]*)\}")
 MATCHER = re.compile(r'\s*(\w+)\s*(?:=|!=|=~|!~)\s*"((?:[^"\\]|\\.)*)"\s*')
 TARGET_LABELS = {"job", "instance"}  # Prometheus' own
-SUBSTITUTES = {"$__rate_interval": "5m", "$job": "pci", "$instance": ".*"}
+SUBSTITUTES = {
+    "$__rate_interval": "5m",
+    "$job": "pci",
+    "$host": ".*",
+    "$kernel": ".*",
+}
 
-pytestmark = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+each = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -32,23 +40,43 @@ def load(path: Path) -> dict[str, Any]:
     return dashboard
 
 
+def panels(path: Path) -> list[dict[str, Any]]:
+    """Return the panels with queries."""
+    return [panel for panel in load(path)["panels"] if panel["type"] != "row"]
+
+
 def expressions(path: Path) -> list[str]:
     """Return every query of every panel."""
-    panels = load(path)["panels"]
-    return [target["expr"] for panel in panels for target in panel["targets"]]
+    return [target["expr"] for panel in panels(path) for target in panel["targets"]]
 
 
+def test_generated(tmp_path: Path) -> None:
+    """The files are what generate.py writes."""
+    script = FOLDER / "generate.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=60)
+    assert [path.name for path in DASHBOARDS] == [f"{uid}.json" for uid in UIDS]
+    for path in DASHBOARDS:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@each
 def test_panels(path: Path) -> None:
     """Every panel says what it shows and in which unit, and none hides another."""
-    panels = load(path)["panels"]
-    for panel in panels:
+    every = load(path)["panels"]
+    for panel in panels(path):
         assert panel["title"]
         assert panel["description"].endswith(".")
-        assert panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["targets"]
-    ids = [panel["id"] for panel in panels]
-    assert len(ids) == len(set(ids))
-    taken = [place for panel in panels for place in places(**panel["gridPos"])]
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults["unit"]
+        assert defaults["noValue"]  # on an empty fleet
+        refs = [target["refId"] for target in panel["targets"]]
+        assert sorted(set(refs)) == refs
+        assert refs
+    ids = [panel["id"] for panel in every]
+    assert list(range(1, len(every) + 1)) == ids
+    titles = [panel["title"] for panel in every]
+    assert len(titles) == len(set(titles))
+    taken = [place for panel in every for place in places(**panel["gridPos"])]
     assert len(taken) == len(set(taken))
 
 
@@ -58,48 +86,97 @@ def places(x: int, y: int, w: int, h: int) -> list[tuple[int, int]]:
     return [(x + across, y + down) for across in range(w) for down in range(h)]
 
 
+@each
 def test_variables(path: Path) -> None:
-    """Data source, job and instance can be chosen, and every panel obeys."""
+    """Data source, job, kernel and host can be chosen, and every query obeys."""
     dashboard = load(path)
     names = [variable["name"] for variable in dashboard["templating"]["list"]]
-    assert ["datasource", "job", "instance"] == names
-    for panel in dashboard["panels"]:
-        assert "${datasource}" == panel["datasource"]["uid"]
+    one = ["datasource", "job", "host"]
+    assert names == (one if "host" in path.stem else [*one[:2], "kernel", "host"])
+    for panel in panels(path):
+        assert panel["datasource"]["uid"] == "${datasource}"
     for expression in expressions(path):
-        selectors = len(NAME.findall(expression))
-        assert selectors == expression.count('job="$job", instance=~"$instance"')
+        for name, matchers in SELECTOR.findall(expression):
+            selected = dict(MATCHER.findall(matchers))
+            if "release" in selected and "job" not in selected:
+                continue  # joined to what is selected
+            assert selected["job"] == "$job"
+            by_host = name.startswith((PREFIX, "process_"))
+            assert not by_host or selected["instance"] == "$host"
+            by_kernel = name.startswith("job_release")
+            assert not by_kernel or selected["release"] == "$kernel"
 
 
+@each
+def test_links(path: Path) -> None:
+    """Dashboards lead to each other by a tag, rows to the host by its uid."""
+    dashboard = load(path)
+    assert path.stem == dashboard["uid"]
+    (link,) = dashboard["links"]
+    assert (link["includeVars"], link["keepTime"]) == (True, True)
+    assert link["tags"] == dashboard["tags"]
+    text = path.read_text(encoding="utf-8")
+    for uid, query in re.findall(r'"/d/([\w-]+)\?([^"]*)"', text):
+        target = load(FOLDER / f"{uid}.json")
+        known = {variable["name"] for variable in target["templating"]["list"]}
+        asked = re.findall(r"var-(\w+)=|\$\{(\w+):queryparam\}", query)
+        assert {name for pair in asked for name in pair if name} <= known
+
+
+def test_the_fleet_leads_to_hosts() -> None:
+    """From each row that names a host."""
+    text = (FOLDER / "pci-observer-fleet.json").read_text(encoding="utf-8")
+    assert "var-host=${__data.fields.instance}" in text
+
+
+@each
 def test_exported(path: Path) -> None:
-    """Every metric in a query is exported, with the labels it is selected by."""
+    """Every metric in a query is exported or recorded, with the labels it names."""
     exported = families()
     series = {name: family for family in exported.values() for name in family.series}
     for expression in expressions(path):
-        names = NAME.findall(expression)
-        assert names
+        names = METRIC.findall(expression)
+        recorded = RECORDED.findall(expression)
+        assert names or recorded or "process_" in expression
         assert set(names) <= series.keys()
-        for name, matchers in zip(names, MATCHERS.findall(expression), strict=True):
-            labels = {label for label, _value in MATCHER.findall(matchers)}
-            assert labels <= series[name].labels | TARGET_LABELS
+        for record in recorded:
+            assert f"record: {record}\n" in RULES
+        for name, matchers in SELECTOR.findall(expression):
+            if name in series:
+                labels = {label for label, _value in MATCHER.findall(matchers)}
+                assert labels <= series[name].labels | TARGET_LABELS
 
 
-def test_first_scrape(path: Path) -> None:
-    """Every metric in a query is there, at least by name, before anything happens."""
-    about = About("0.1.0", "6.1.0-56-amd64", "linux-5.15", "E", 0)
-    metrics = Metrics(Books(), lambda: State(Counters(), 0, 0, {}, {}), about)
-    scrape = metrics.render("")[0].decode()
-    for expression in expressions(path):
-        for name in NAME.findall(expression):
-            assert f"# TYPE {name.removesuffix('_bucket')} " in scrape
+def test_nothing_is_forgotten() -> None:
+    """Every metric that is exported is on a dashboard, by itself or in a rule."""
+    shown = RULES + "".join(
+        expression for path in DASHBOARDS for expression in expressions(path)
+    )
+    names = set(re.findall(rf"{PREFIX}\w+", shown))
+    forgotten = {
+        name
+        for name, family in families().items()
+        if not names & {name, *family.series}
+    }
+    assert forgotten == set()
 
 
+@each
 def test_matchers(path: Path) -> None:
     """Label matchers are simple: label, operator, quoted text, parted by commas."""
     for expression in expressions(path):
-        for matchers in MATCHERS.findall(expression):
-            assert all(MATCHER.fullmatch(each) for each in matchers.split(","))
+        for _name, matchers in SELECTOR.findall(expression):
+            assert all(MATCHER.fullmatch(part) for part in matchers.split(","))
 
 
+@each
+def test_rates(path: Path) -> None:
+    """What is a rate follows the zoom."""
+    for expression in expressions(path):
+        assert set(re.findall(r"\[(.*?)\]", expression)) <= {"$__rate_interval"}
+
+
+@each
 def test_promtool(path: Path, tmp_path: Path) -> None:
     """Prometheus understands every query."""
     rules = []
