@@ -53,7 +53,7 @@ def _overview(board: build.Dashboard) -> build.Dashboard:
                 "Hosts not reporting",
                 "Hosts that answer no scrape, whose observer hangs, or that are gone "
                 "since less than six hours.",
-                f"sum(job:pci_observer_silent_hosts:count{{{JOB}}}) or vector(0)",
+                f"count(instance:pci_observer_silent:info{{{JOB}}}) or vector(0)",
                 bad=1,
             )
         )
@@ -101,8 +101,7 @@ def _changes(board: build.Dashboard) -> build.Dashboard:
     by = f"sum by (release, {_PAIR})"
     concerned = (
         f"topk(200, count by (instance, release, {_PAIR}) "
-        f"(pci_observer_device_change_info{{{OF_HOST}}} * {BY_KERNEL}"
-        '{release=~"$kernel"}))'
+        f"(pci_observer_device_change_info{{{OF_HOST}}} * {BY_KERNEL}))"
     )
     return (
         board.with_panel(

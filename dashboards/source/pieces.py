@@ -18,8 +18,12 @@ TAG: Final = "pci-observer"
 JOB: Final = 'job=~"$job"'
 OF_KERNEL: Final = f'{JOB}, release=~"$kernel"'
 OF_HOST: Final = f'{JOB}, instance=~"$host"'
-KERNEL: Final = "instance:pci_observer_kernel:info"  # the recording rule
-BY_KERNEL: Final = f"on (job, instance) group_left (release) {KERNEL}"
+# The newest kernel of each host: after a reboot there can be two for some minutes.
+BY_KERNEL: Final = (
+    "on (job, instance) group_left (release) (topk by (job, instance) "
+    '(1, timestamp(pci_observer_kernel_info{job=~"$job", release=~"$kernel"}))'
+    " > bool 0)"
+)
 HOST_LINK: Final = (
     "/d/pci-observer-host?${datasource:queryparam}&${job:queryparam}"
     "&var-host=${__data.fields.instance}"

@@ -1,0 +1,436 @@
+"""Real Prometheus, Alertmanager and VictoriaMetrics on the simulated fleet."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+from fleet import truth
+from fleet.exposition import imported, openmetrics
+from fleet.scenario import HOUR, JOB, Fleet
+from fleet.server import serve
+from servers.process import Answer, Queried, ServerError
+from servers.prometheus import (
+    Alertmanager,
+    Prometheus,
+    backfill,
+    import_openmetrics,
+    tool,
+)
+from servers.victoria import VictoriaMetrics, Vmagent, Vmalert, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+
+ROOT: Final = Path(__file__).parents[1]
+DASHBOARDS: Final = ROOT / "dashboards"
+RULES: Final = DASHBOARDS / "prometheus_rules.yaml"
+ALERTS: Final = DASHBOARDS / "prometheus_alerts.yaml"
+COLLECTION: Final = ROOT / "docs" / "collection"
+NO_SCRAPES: Final = "global: {scrape_interval: 1m}\n"
+END: Final = int(time.time()) // 60 * 60
+FLEET: Final = Fleet(48, 20, END - 3 * HOUR, END, 60)
+HOST: Final = 0  # whose dashboard is looked at: it has everything
+SECONDS: Final = 90
+
+
+class Query(NamedTuple):
+    """A query of a panel."""
+
+    dashboard: str
+    title: str
+    place: int  # among the panel's queries
+    expr: str  # with the variables as Grafana puts them in
+    instant: bool
+
+
+def queries() -> list[Query]:
+    """Return the queries of all dashboards."""
+    found = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        host = FLEET.instance(HOST) if path.stem.endswith("host") else ".*"
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for place, target in enumerate(panel.get("targets", ())):
+                expr = target["expr"].replace("$__rate_interval", "5m")
+                expr = expr.replace("$job", JOB).replace("$kernel", ".*")
+                expr = expr.replace("$host", host)
+                instant = bool(target.get("instant"))
+                found.append(Query(path.stem, panel["title"], place, expr, instant))
+    return found
+
+
+def values(server: Queried, query: Query) -> list[float]:
+    """Return all values of what a panel shows."""
+    if query.instant:
+        return [*server.query(query.expr, FLEET.end).values()]
+    parameters = {"start": FLEET.start + HOUR, "end": FLEET.end, "step": 300}
+    text = {name: str(value) for name, value in parameters.items()}
+    answer = server.get(f"{server.prefix}/query_range", query=query.expr, **text)
+    found = answer["data"]["result"]
+    return [float(value) for series in found for _time, value in series["values"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Prometheus with the fleet's history and the recorded one."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    import_openmetrics(openmetrics(FLEET), directory)
+    for _ in range(2):  # some rules need others
+        with Prometheus(directory, NO_SCRAPES) as server:
+            backfill(server, RULES, FLEET.start, FLEET.end, "1m")
+    with Prometheus(directory, NO_SCRAPES) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VictoriaMetrics]:
+    """VictoriaMetrics with the same."""
+    with VictoriaMetrics(tmp_path_factory.mktemp("victoria")) as server:
+        server.load(imported(FLEET))
+        for _ in range(2):
+            replay(server, RULES, FLEET.start, FLEET.end)
+        yield server
+
+
+@pytest.fixture(params=["prometheus", "victoria"])
+def server(request: pytest.FixtureRequest) -> Queried:
+    """Each of the two."""
+    found: Queried = request.getfixturevalue(request.param)
+    return found
+
+
+def test_every_query_of_every_dashboard_has_data(server: Queried) -> None:
+    """A number that is one, for every query of every panel."""
+    empty = [q for q in queries() if not any(map(math.isfinite, values(server, q)))]
+    assert [] == empty
+
+
+def shown(server: Queried, title: str, place: int = 0) -> Answer:
+    """Return what a panel of the fleet shows at the end."""
+    (query,) = (
+        query
+        for query in queries()
+        if query.dashboard.endswith("fleet")
+        and (query.title, query.place) == (title, place)
+    )
+    return server.query(query.expr, FLEET.end)
+
+
+def by(answer: Answer, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return values by these labels; Prometheus leaves empty ones out."""
+    return {
+        tuple(dict(key).get(label, "") for label in labels): value
+        for key, value in answer.items()
+    }
+
+
+PAIR: Final = (
+    *("vendor_id", "device_id", "change", "driver_before", "driver", "release"),
+)
+TABLES: Final[Mapping[tuple[str, int], tuple[tuple[str, ...], Callable[..., Any]]]] = {
+    ("Bindings that changed, by device and drivers", 0): (PAIR, truth.changed_devices),
+    ("Bindings that changed, by device and drivers", 1): (PAIR, truth.changed_hosts),
+    ("Hosts with findings, by kernel", 0): (
+        ("finding", "release"),
+        truth.finding_hosts,
+    ),
+    ("Hosts with findings, by kernel", 1): (("finding", "release"), truth.findings),
+    ("Devices by driver and kernel", 0): (
+        ("vendor_id", "device_id", "driver", "release"),
+        truth.devices,
+    ),
+}
+
+
+@pytest.mark.parametrize(("title", "place"), TABLES)
+def test_no_table_of_the_fleet_tells_a_wrong_number(
+    server: Queried, title: str, place: int
+) -> None:
+    """Each row and each number, against the simulator's own truth."""
+    labels, count = TABLES[title, place]
+    assert count(FLEET) == by(shown(server, title, place), *labels)
+
+
+def test_no_number_of_the_fleet_is_wrong(server: Queried) -> None:
+    """Hosts, changes, findings, silence; divergences as far as rates are exact."""
+    changes = truth.changed_devices(FLEET)
+    expected = {
+        "Hosts": len(truth.present(FLEET)),
+        "Hosts not reporting": len(truth.silent(FLEET)),
+        "Devices changed": sum(changes.values()),
+        "Devices without their driver": sum(
+            n for key, n in changes.items() if key[2] in ("driver_lost", "vanished")
+        ),
+        "Findings": sum(truth.findings(FLEET).values()),
+    }
+    told = {title: sum(shown(server, title).values()) for title in expected}
+    assert expected == told
+    diverged = sum(shown(server, "Divergences in an hour").values())
+    assert pytest.approx(truth.divergences_of_an_hour(FLEET), rel=0.1) == diverged
+
+
+def test_no_graph_of_the_fleet_ends_wrong(server: Queried) -> None:
+    """The last point of each graph."""
+    kernels = {(name,): n for name, n in truth.hosts_by_kernel(FLEET).items()}
+    assert kernels == by(shown(server, "Hosts by kernel"), "release")
+    changes: dict[tuple[str, str], int] = {}
+    for key, count in truth.changed_devices(FLEET).items():
+        pair = (key[2], key[5])
+        changes[pair] = changes.get(pair, 0) + count
+    graph = by(shown(server, "Changed devices by kernel"), "change", "release")
+    assert changes == graph
+    kinds: dict[tuple[str], int] = {}
+    for (finding, _), count in truth.findings(FLEET).items():
+        kinds[finding,] = kinds.get((finding,), 0) + count
+    graph = by(shown(server, "Findings by kind"), "finding")
+    assert kinds == {key: value for key, value in graph.items() if value}
+
+
+def test_the_hosts_concerned_are_those(server: Queried) -> None:
+    """The drill-down names each host, and the silent ones have a table of their own."""
+    expected = {
+        (FLEET.instance(host), *truth.pair(FLEET, host, device))
+        for host, device in truth.changed(FLEET)
+    }
+    rows = by(shown(server, "Hosts concerned"), "instance", *PAIR)
+    assert expected == rows.keys()
+    silent = {(FLEET.instance(host),) for host in truth.silent(FLEET)}
+    assert silent == by(shown(server, "Hosts that do not report"), "instance").keys()
+
+
+def test_the_host_shows_its_own_devices(server: Queried) -> None:
+    """Tables of the host's dashboard, row by row."""
+
+    def rows(title: str, *labels: str) -> set[tuple[str, ...]]:
+        (query,) = (
+            q
+            for q in queries()
+            if (q.dashboard, q.title) == ("pci-observer-host", title)
+        )
+        return set(by(server.query(query.expr, FLEET.end), *labels))
+
+    machine = FLEET.machine(HOST, FLEET.end)
+    assert {
+        (d.address, d.driver, d.kind.driver_override) for d in machine if d.there
+    } == rows("Devices and their drivers", "address", "driver", "driver_override")
+    findings = set(FLEET.findings(HOST, FLEET.end))
+    assert findings == rows("Findings by device", "address", "finding")
+    changed = {(d.address, d.kind.driver, d.driver) for d in machine if d.regression}
+    labels = ("address", "driver_before", "driver")
+    assert changed == rows("Devices that changed since another kernel ran", *labels)
+
+
+def test_nothing_fails_on_an_empty_fleet(tmp_path: Path) -> None:
+    """No query errs where there is no data, and each number of the fleet is 0."""
+    (tmp_path / "v").mkdir()
+    with (
+        Prometheus(tmp_path, NO_SCRAPES) as prometheus,
+        VictoriaMetrics(tmp_path / "v") as victoria,
+    ):
+        for server in (prometheus, victoria):
+            for query in queries():
+                assert not any(values(server, query))
+            for title in ("Hosts", "Devices changed", "Findings"):
+                assert [0.0] == [*shown(server, title).values()]
+
+
+# Alerts on their way.
+
+
+class Webhook:
+    """What Alertmanager sends, as (alertname, instance, status)."""
+
+    def __init__(self) -> None:
+        """Listen on loopback."""
+        self.got: list[tuple[str, str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                size = int(self.headers["Content-Length"])
+                for alert in json.loads(self.rfile.read(size))["alerts"]:
+                    labels = alert["labels"]
+                    name, instance = labels["alertname"], labels.get("instance", "")
+                    outer.got.append((name, instance, alert["status"]))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def wait_for(self, name: str, status: str, instance: str = "") -> None:
+        """Wait until an alert came in."""
+        deadline = time.monotonic() + SECONDS
+        while (name, instance, status) not in self.got:
+            assert time.monotonic() < deadline, self.got
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    """A receiver of alerts."""
+    found = Webhook()
+    yield found
+    found.close()
+
+
+def hurried(path: Path, directory: Path) -> Path:
+    """Copy rules, with seconds for minutes where they wait; return the copy."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(interval|for): (\d+)m$", r"\1: \2s", text, flags=re.MULTILINE)
+    copy = directory / path.name
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+def alertmanager_config(webhook: Webhook) -> str:
+    """Return the example, with our receiver and without its patience."""
+    text = (DASHBOARDS / "alertmanager.yaml").read_text(encoding="utf-8")
+    text = text.replace("http://127.0.0.1:9095/alerts", webhook.url)
+    text = text.replace("group_wait: 30s", "group_wait: 1s")
+    return text.replace("group_interval: 5m", "group_interval: 1s")
+
+
+def scraping(hosts: serve, fleet: Fleet, directory: Path, alerts: str) -> str:
+    """Return the documented configuration of Prometheus for these hosts."""
+    text = (COLLECTION / "prometheus.yml").read_text(encoding="utf-8")
+    files = directory / "hosts.json"
+    targets = [
+        {
+            "targets": [hosts.address],
+            "labels": {
+                "instance": fleet.instance(host),
+                "__metrics_path__": f"/{host}/metrics",
+            },
+        }
+        for host in range(fleet.hosts)
+    ]
+    files.write_text(json.dumps(targets), encoding="utf-8")
+    for rules in (RULES, ALERTS):
+        copy = hurried(rules, directory)
+        text = text.replace(f"/etc/prometheus/pci-observer/{rules.name}", str(copy))
+    text = text.replace("/etc/prometheus/pci-observer/hosts.json", str(files))
+    text = text.replace("127.0.0.1:9093", alerts).replace("1m", "1s")
+    return text.replace("scrape_interval: 30s", "scrape_interval: 2s")
+
+
+def test_a_regression_of_the_fleet_is_one_alert_and_ends(
+    tmp_path: Path, webhook: Webhook
+) -> None:
+    """From hosts that are scraped, by the documented ways, to the receiver.
+
+    The hosts' own alerts are held back as the example says; a host that does not answer
+    is told; and all ends when it is over.
+    """
+    fleet = FLEET
+    with (
+        serve(fleet) as hosts,
+        Alertmanager(tmp_path, alertmanager_config(webhook)) as alertmanager,
+        Prometheus(
+            tmp_path, scraping(hosts, fleet, tmp_path, alertmanager.address)
+        ) as prometheus,
+    ):
+        prometheus.wait_for(f'count(up{{job="{JOB}"}}) == {fleet.hosts}')
+        webhook.wait_for("PciObserverFleetRegression", "firing")
+        silent = fleet.instance(9)
+        webhook.wait_for("PciObserverAbsent", "firing", silent)
+        webhook.wait_for("PciObserverStaleOverride", "firing", fleet.instance(1))
+        prometheus.wait_for('ALERTS{alertname="PciObserverBindingChanged"} == 1')
+        held_back = {"PciObserverBindingChanged", "PciObserverOrphanedDevice"}
+        before = list(webhook.got)
+        assert not held_back & {name for name, _, _ in before}
+        assert {""} == {
+            instance
+            for name, instance, _ in before
+            if name == "PciObserverFleetRegression"
+        }
+        # As it was before any upgrade, when every host answered.
+        hosts.fleet = fleet._replace(end=fleet.start)
+        webhook.wait_for("PciObserverFleetRegression", "resolved")
+        webhook.wait_for("PciObserverAbsent", "resolved", silent)
+
+
+def agent_config(name: str, hosts: serve, host: int, victoria: Queried) -> str:
+    """Return the documented configuration of an agent on a host."""
+    text = (COLLECTION / name).read_text(encoding="utf-8")
+    text = text.replace("127.0.0.1:9817", hosts.address)
+    text = text.replace("HOST}", f'"{FLEET.instance(host)}"}}')
+    text = text.replace("victoria.example:8428", victoria.address)
+    text = text.replace(
+        "sample_limit: 2000", f"sample_limit: 2000\n    metrics_path: /{host}/metrics"
+    )
+    return text.replace("scrape_interval: 30s", "scrape_interval: 1s")
+
+
+def test_agents_push_and_vmalert_records_and_alerts(
+    tmp_path: Path, webhook: Webhook
+) -> None:
+    """Prometheus' agent and vmagent, VictoriaMetrics, vmalert, Alertmanager."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    rules = [hurried(path, tmp_path) for path in (RULES, ALERTS)]
+    with (
+        serve(FLEET) as hosts,
+        VictoriaMetrics(tmp_path) as victoria,
+        Prometheus(
+            tmp_path / "a",
+            agent_config("prometheus-agent.yml", hosts, 0, victoria),
+            "--enable-feature=agent",
+        ),
+        Vmagent(
+            tmp_path / "b",
+            agent_config("vmagent.yml", hosts, 1, victoria),
+            f"{victoria.url}/api/v1/write",
+        ),
+        Alertmanager(tmp_path, alertmanager_config(webhook)) as alertmanager,
+        Vmalert(tmp_path / "c", victoria, alertmanager.url, *rules),
+    ):
+        for host in (0, 1):
+            instance = FLEET.instance(host)
+            found = victoria.wait_for(
+                f'pci_observer_build_info{{instance="{instance}"}}'
+            )
+            assert {JOB} == {dict(key)["job"] for key in found}
+        recorded = victoria.wait_for("sum(job_release:pci_observer_hosts:count) == 2")
+        assert [2.0] == [*recorded.values()]
+        webhook.wait_for("PciObserverStaleOverride", "firing", FLEET.instance(1))
+        webhook.wait_for("PciObserverBindingChanged", "firing", FLEET.instance(0))
+
+
+def test_documented_configurations_are_understood(tmp_path: Path) -> None:
+    """As they stand, by the tools of those who read them."""
+    for rules in (RULES, ALERTS):
+        (tmp_path / rules.name).write_bytes(rules.read_bytes())
+    text = (COLLECTION / "prometheus.yml").read_text(encoding="utf-8")
+    copy = tmp_path / "prometheus.yml"
+    copy.write_text(text.replace("/etc/prometheus/pci-observer", str(tmp_path)))
+    (tmp_path / "hosts.json").write_text("[]")
+    assert "SUCCESS" in tool("check", "config", copy)
+    agent = COLLECTION / "prometheus-agent.yml"
+    assert "SUCCESS" in tool("check", "config", "--agent", agent)
+    names = {path.name for path in COLLECTION.iterdir()}
+    assert {"prometheus.yml", "prometheus-agent.yml", "vmagent.yml"} == names
+
+
+def test_a_server_that_does_not_start_tells_why(tmp_path: Path) -> None:
+    """The starters of these tests do not wait for nothing."""
+    with pytest.raises(ServerError, match="nonsense"):
+        Prometheus(tmp_path, "nonsense: 1\n")
