@@ -24,12 +24,13 @@ from observer.books import Books
 from observer.boot_coverage import Twins, times
 from observer.hooks import method_of
 from observer.keeping import Keeping
+from observer.landing import Landing, render
 from observer.live import Live
 from observer.looking import Looker
 from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
-from observer.pages import Facts, routes
+from observer.pages import routes
 from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage, Match
@@ -261,7 +262,7 @@ class Daemon:
     def serve(self, listener: socket.socket) -> Server:
         """Start the HTTP server, in threads that hold no privilege either."""
         pages = routes(
-            facts=self._facts,
+            landing=self._landing,
             metrics=self._metrics.render,
             ready=lambda: not self._stopping,
         )
@@ -490,14 +491,23 @@ class Daemon:
             since=self._since,
         )
 
-    def _facts(self) -> Facts:
-        judged = sum(self._books.judgements.values())
-        diverged = sum(self._books.divergences.values())
-        return Facts(
-            version=__version__,
-            kernel=self._release,
-            state=f"{judged} decisions judged, {diverged} divergences.",
+    def _landing(self) -> bytes:
+        state = self._state()
+        landing = Landing(
+            status=self._status(),
+            received=state.received,
+            decoded=state.decoded,
+            boot={str(k): n for k, n in self._books.boot.items()},
+            lost={str(k): n for k, n in self._books.lost.items()},
+            kept_bytes=state.store.size_bytes if state.store.up else None,
+            degraded=state.store.degraded,
+            machine=self._upkeep.machine(),
+            findings=self._upkeep.findings(),
+            diverged=self._recent.diverged,
+            bound_before=state.bound_before,
+            now_ns=time.time_ns(),
         )
+        return render(landing, log.spelled_time)
 
 
 def _asked(options: Options) -> tuple[socket.socket | None, str | None]:

@@ -18,6 +18,11 @@ from typing import NamedTuple
 HEAD_BYTES = 16 << 10  # of request line and headers
 TEXT = "text/plain; charset=utf-8"
 
+# A page runs nothing, loads nothing, sends nothing and is no part of another one.
+_POLICY = (
+    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(r"([A-Z]+) (/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[0-9]")
 
@@ -86,7 +91,8 @@ def _head(response: Response) -> bytes:
         "Connection: close",
         "Cache-Control: no-store",
         "X-Content-Type-Options: nosniff",
-        "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'",
+        _POLICY,
+        "Referrer-Policy: no-referrer",
     ]
     if response.status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET, HEAD")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from observer.record import Match, Observation, Outcome, Probe, Task, Write
 
 LINES = 50
+DIVERGENCES = 10
 
 _SECOND_NS = 1_000_000_000
 
@@ -18,12 +19,14 @@ _SECOND_NS = 1_000_000_000
 class Recent:
     """The last matches, divergences, probes, writes and losses.
 
-    Another thread may call `lines`: what it reads is replaced, never changed.
+    Another thread may call `lines` and read `diverged`: what it reads is replaced,
+    never changed.
     """
 
     def __init__(self) -> None:
         """Begin with nothing seen."""
         self._seen: tuple[Judged | Probed | Wrote | Loss, ...] = ()  # oldest first
+        self.diverged: tuple[Judged | Probed, ...] = ()  # the last, newest first
 
     def __call__(self, observation: Observation) -> None:
         """Keep it, if it is of this kind."""
@@ -31,6 +34,8 @@ class Recent:
             isinstance(observation, Judged) and _tells(observation)
         ):
             self._seen = (*self._seen[1 - LINES :], observation)
+        if isinstance(observation, Judged | Probed) and observation.kind is not None:
+            self.diverged = (observation, *self.diverged[: DIVERGENCES - 1])
 
     def lines(self, realtime_offset_ns: int) -> tuple[Line, ...]:
         """Return a line of each, newest first; text in it is as it was seen.

@@ -42,7 +42,7 @@ def realtime_offset() -> int:
 class Upkeep:
     """The machine now, and what is wrong with it.
 
-    Other threads may call `machine` and `gauges`.
+    Other threads may call `machine`, `findings` and `gauges`.
     """
 
     def __init__(  # noqa: PLR0913 - who hears of what, by name
@@ -114,6 +114,10 @@ class Upkeep:
     def _baseline(self, now_ns: int) -> Pictured | None:
         regression = self._regression
         return None if regression is None else regression.compared_with(now_ns)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the findings that stand."""
+        return self._standing.findings
 
     def gauges(self) -> tuple[Gauge, ...]:
         """Return the machine as metrics, as of the last audit."""

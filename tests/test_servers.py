@@ -286,7 +286,7 @@ class Webhook:
 
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
-    """A receiver of alerts."""
+    """Receive alerts."""
     found = Webhook()
     yield found
     found.close()
@@ -363,7 +363,7 @@ def test_a_regression_of_the_fleet_is_one_alert_and_ends(
             if name == "PciObserverFleetRegression"
         }
         # As it was before any upgrade, when every host answered.
-        hosts.fleet = fleet._replace(end=fleet.start)
+        hosts.time = fleet.start
         webhook.wait_for("PciObserverFleetRegression", "resolved")
         webhook.wait_for("PciObserverAbsent", "resolved", silent)
 

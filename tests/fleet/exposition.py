@@ -1,7 +1,7 @@
 """What a host of the fleet exposes at a time, as its daemon would.
 
-Names, help, types and all fixed label sets are taken from what observer.metrics renders;
-what the scenario knows is put in their place.
+Names, help, types and all fixed label sets are taken from what observer.metrics
+renders; what the scenario knows is put in their place.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from fleet.scenario import AFTER, BEFORE, DRIVERS, JOB, RAID
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleet.scenario import AFTER, BEFORE, DRIVERS, JOB, RAID
 from observer.books import Books
 from observer.disagreement import Field
 from observer.metrics import About, Metrics, State

@@ -109,7 +109,7 @@ class Fleet(NamedTuple):
         )
 
     def silent(self, host: int, time: int) -> bool:
-        """Tell whether it does not answer: some do not in the last tenth of the time."""
+        """Tell whether it does not answer: some do not in the last tenth."""
         return host % 24 == 9 and time > self.end - (self.end - self.start) // 10
 
     def machine(self, host: int, time: int) -> list[Device]:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 
 class serve:  # noqa: N801 - reads as a verb where it is used
-    """A server in a thread; a context manager. `fleet` may be replaced meanwhile.
+    """A server in a thread; a context manager.
 
-    The fleet is shown at its end, as if that were now; a silent host answers nothing.
+    The fleet is shown as it is at `time`, at first its end, as if that were now; a
+    silent host answers nothing.
     """
 
     def __init__(self, fleet: Fleet, *, port: int = 0) -> None:
         """Listen on loopback."""
-        self.fleet = fleet
+        self._fleet = fleet
+        self.time = fleet.end
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,13 +45,14 @@ class serve:  # noqa: N801 - reads as a verb where it is used
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer a scrape."""
         _, number, *_rest = request.path.split("/")
-        fleet, host = self.fleet, int(number)
-        shift = int(time.time()) - fleet.end  # the daemon is alive now
-        if fleet.silent(host, fleet.end):
+        host = int(number)
+        if self._fleet.silent(host, self.time):
             request.close_connection = True
             return
-        now = fleet._replace(start=fleet.start + shift, end=fleet.end + shift)
-        body = exposition(now, host, now.end).encode()
+        shift = int(time.time()) - self.time  # the daemon is alive now
+        start, end = self._fleet.start + shift, self._fleet.end + shift
+        now = self._fleet._replace(start=start, end=end)
+        body = exposition(now, host, self.time + shift).encode()
         request.send_response(HTTPStatus.OK)
         request.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         request.send_header("Content-Length", str(len(body)))

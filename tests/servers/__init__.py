@@ -1,1 +1,1 @@
-"""Real servers of Debian's packages, started on loopback for a test and ended after it."""
+"""Real servers of Debian's packages, on loopback, for as long as a test takes."""

@@ -53,7 +53,7 @@ class Alertmanager(Server):
 
 
 def import_openmetrics(pieces: Iterable[str], directory: Path) -> None:
-    """Make blocks of a history, in the `data` of a Prometheus that is not started yet."""
+    """Make blocks of a history, for a Prometheus that is not started yet."""
     history = directory / "history.om"
     with history.open("w", encoding="utf-8") as file:
         file.writelines(pieces)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from servers.process import HOST, Queried, Server, free_port
@@ -108,7 +109,4 @@ def replay(victoria: VictoriaMetrics, rules: Path, start: int, end: int) -> None
 
 def stamp(time: int) -> str:
     """Spell a Unix time as vmalert reads it."""
-    import datetime  # noqa: PLC0415
-
-    moment = datetime.datetime.fromtimestamp(time, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
