@@ -2,7 +2,8 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast setup setup-lab setup-lint guest matrix soak bench lint clean
+.PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
+.PHONY: guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -18,12 +19,17 @@ PIP := pip --disable-pip-version-check --quiet install
 
 RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
-	driverctl bpftool util-linux e2fsprogs curl prometheus xz-utils bzip2 lz4
+	driverctl bpftool util-linux e2fsprogs curl prometheus prometheus-alertmanager \
+	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
 LINT_PACKAGES := clang-format shellcheck systemd
+# Where node comes from elsewhere with an npm of its own, Debian's npm would take its place.
+BROWSER_PACKAGES := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
 
 help:
 	@echo "make run      observe this machine, or a virtual one, until Ctrl-C"
 	@echo "make test     all tests, those on real kernels included"
+	@echo "make test-browser  the dashboards and the landing page as Chromium draws them"
+	@echo "make pictures the same, and the pictures under docs/ anew"
 	@echo "make setup    what pci-observer needs to run, in .venv"
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
@@ -35,11 +41,17 @@ run: setup
 	@bash tests/lab/run.sh
 
 test: setup-lab $(CACHE)/.fetched
-	$(PYTHON) -m pytest $(PYTEST)
+	$(PYTHON) -m pytest -m "not browser" $(PYTEST)
 
-# Without the guests: what can be tested in a minute.
+# Without guests and servers: what can be tested in two minutes.
 test-fast: setup-lab
-	$(PYTHON) -m pytest -m "not guest" $(PYTEST)
+	$(PYTHON) -m pytest -m "not guest and not servers and not browser" $(PYTEST)
+
+test-browser: setup-browser
+	$(PYTHON) -m pytest -m browser tests/test_browser.py $(PYTEST)
+
+pictures: setup-browser
+	UPDATE_PICTURES=1 $(PYTHON) -m pytest -m browser tests/test_browser.py $(PYTEST)
 
 matrix: setup-lab
 	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest \
@@ -60,6 +72,8 @@ setup-lab: setup build/.stamp-packages-lab build/.stamp-test
 
 setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
 
+setup-browser: setup-lab build/.stamp-packages-browser build/.stamp-npm
+
 # Kernels before the tests, so that the download shows and no test waits for it; one
 # with what the toy driver is built with.
 $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
@@ -70,6 +84,7 @@ $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
 build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)
 build/.stamp-packages-lab: PACKAGES = $(LAB_PACKAGES)
 build/.stamp-packages-lint: PACKAGES = $(LINT_PACKAGES)
+build/.stamp-packages-browser: PACKAGES = $(BROWSER_PACKAGES)
 build/.stamp-packages-%: Makefile
 	@mkdir -p build
 	@bash tests/lab/packages.sh $(PACKAGES)
@@ -94,6 +109,11 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
 
+build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
+	@echo "setting up tests/browser"
+	@cd tests/browser && npm ci --no-progress --loglevel=error
+	@touch $@
+
 bench: setup-lab $(CACHE)/.fetched
 	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
 
@@ -105,9 +125,10 @@ lint: setup-lint
 	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
 	shellcheck .ci/run tests/lab/*.sh
 	$(LINT)/codespell --skip './build,./.venv*,./.git' .
+	promtool check rules dashboards/prometheus_rules.yaml dashboards/prometheus_alerts.yaml
 	@mkdir -p build/lint
 	sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' systemd/pci-observer.service > build/lint/pci-observer.service
 	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
-	rm -rf build/.stamp-* build/lab .venv .venv-lint
+	rm -rf build/.stamp-* build/lab .venv .venv-lint tests/browser/node_modules

@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 ROWS: Final = 400  # of devices, and of findings
 SHOWN: Final = 10  # divergences
 _STYLE: Final = """\
-:root{color-scheme:light dark;--line:#8886;--bad:#b3261e;--good:#146c2e;--dim:#595959}
-@media(prefers-color-scheme:dark){:root{--bad:#ff8a80;--good:#7ddc94;--dim:#b0b0b0}}
-body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:0 auto;padding:1rem}
+:root{color-scheme:light dark;--bg:#fff;--fg:#111;--dim:#595959;--line:#8886;
+--bad:#b3261e;--good:#146c2e}
+@media(prefers-color-scheme:dark){:root{--bg:#16181b;--fg:#eee;--dim:#b0b0b0;
+--bad:#ff8a80;--good:#7ddc94}}
+body{background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,sans-serif;
+max-width:75rem;margin:0 auto;padding:1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:1.6rem 0 .3rem}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(16rem,1fr));margin:0;
 gap:.1rem 1.5rem}

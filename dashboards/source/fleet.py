@@ -103,20 +103,33 @@ def _changes(board: build.Dashboard) -> build.Dashboard:
         f"topk(200, count by (instance, release, {_PAIR}) "
         f"(pci_observer_device_change_info{{{OF_HOST}}} * {BY_KERNEL}))"
     )
+    return board.with_panel(
+        pieces.rows(
+            "Bindings that changed, by device and drivers",
+            "Each device and pair of drivers, on how many devices and hosts, under "
+            "which kernel. No driver is a dash.",
+            _PAIR_COLUMNS | {"Value #A": "Devices", "Value #B": "Hosts"},
+            f"{by} ({_CHANGES}_devices:count{{{OF_KERNEL}}})",
+            f"{by} ({_CHANGES}_hosts:count{{{OF_KERNEL}}})",
+            span=pieces.WIDTH,
+        )
+    ).with_panel(
+        pieces.rows(
+            "Hosts concerned",
+            "The hosts behind these numbers, 200 at most; the name leads to the "
+            "host's own dashboard.",
+            {"instance": "Host"} | _PAIR_COLUMNS | {"Value": "Devices"},
+            concerned,
+            span=pieces.WIDTH,
+            host_link=True,
+        )
+    )
+
+
+def _troubles(board: build.Dashboard) -> build.Dashboard:
+    findings = "job_release_finding:pci_observer_finding"
     return (
         board.with_panel(
-            pieces.rows(
-                "Bindings that changed, by device and drivers",
-                "Each device and pair of drivers, on how many devices and hosts, under "
-                "which kernel. No driver is an empty cell.",
-                _PAIR_COLUMNS | {"Value #A": "Devices", "Value #B": "Hosts"},
-                f"{by} ({_CHANGES}_devices:count{{{OF_KERNEL}}})",
-                f"{by} ({_CHANGES}_hosts:count{{{OF_KERNEL}}})",
-                span=14,
-                height=9,
-            )
-        )
-        .with_panel(
             pieces.graph(
                 "Changed devices by kernel",
                 "Devices whose binding is not as under the kernel before, by what "
@@ -126,28 +139,10 @@ def _changes(board: build.Dashboard) -> build.Dashboard:
                     f"({_CHANGES}_devices:count{{{OF_KERNEL}}})",
                     "{{change}} {{release}}",
                 ),
-                span=10,
-            ).height(9)
-        )
-        .with_panel(
-            pieces.rows(
-                "Hosts concerned",
-                "The hosts behind these numbers, 200 at most; the name leads to the "
-                "host's own dashboard.",
-                {"instance": "Host"} | _PAIR_COLUMNS | {"Value": "Devices"},
-                concerned,
-                span=pieces.WIDTH,
-                host_link=True,
+                span=8,
             )
         )
-    )
-
-
-def _troubles(board: build.Dashboard) -> build.Dashboard:
-    findings = "job_release_finding:pci_observer_finding"
-    by = "sum by (finding, release)"
-    return (
-        board.with_panel(
+        .with_panel(
             pieces.graph(
                 "Divergences by kind and kernel",
                 "Times a kernel decided otherwise than its rules say, within an hour.",
@@ -169,25 +164,12 @@ def _troubles(board: build.Dashboard) -> build.Dashboard:
                 span=8,
             )
         )
-        .with_panel(
-            pieces.rows(
-                "Hosts with findings, by kernel",
-                "On how many hosts a finding stands, and how often.",
-                {
-                    "finding": "Finding",
-                    "release": "Kernel",
-                    "Value #A": "Hosts",
-                    "Value #B": "Findings",
-                },
-                f"{by} ({findings}_hosts:count{{{OF_KERNEL}}}) > 0",
-                f"{by} ({findings}s:sum{{{OF_KERNEL}}}) > 0",
-                span=8,
-            )
-        )
     )
 
 
 def _machines(board: build.Dashboard) -> build.Dashboard:
+    findings = "job_release_finding:pci_observer_finding"
+    each = "sum by (finding, release)"
     by = "vendor_id, device_id, driver, release"
     devices = f"job_release_driver:pci_observer_devices:sum{{{OF_KERNEL}}}"
     return (
@@ -202,18 +184,17 @@ def _machines(board: build.Dashboard) -> build.Dashboard:
         )
         .with_panel(
             pieces.rows(
-                "Devices by driver and kernel",
-                "How many devices have which driver, the 100 most common. No driver is "
-                "an empty cell.",
+                "Hosts with findings, by kernel",
+                "On how many hosts a finding stands, and how often.",
                 {
-                    "vendor_id": "Vendor",
-                    "device_id": "Device",
-                    "driver": "Driver",
+                    "finding": "Finding",
                     "release": "Kernel",
-                    "Value": "Devices",
+                    "Value #A": "Hosts",
+                    "Value #B": "Findings",
                 },
-                f"topk(100, sum by ({by}) ({devices}))",
-                span=10,
+                f"{each} ({findings}_hosts:count{{{OF_KERNEL}}}) > 0",
+                f"{each} ({findings}s:sum{{{OF_KERNEL}}}) > 0",
+                span=8,
             )
         )
         .with_panel(
@@ -224,7 +205,23 @@ def _machines(board: build.Dashboard) -> build.Dashboard:
                 {"instance": "Host", "job": "Job"},
                 "group by (instance, job) "
                 f"(instance:pci_observer_silent:info{{{JOB}}})",
-                span=6,
+                span=8,
+            )
+        )
+        .with_panel(
+            pieces.rows(
+                "Devices by driver and kernel",
+                "How many devices have which driver, the 100 most common. No driver is "
+                "a dash.",
+                {
+                    "vendor_id": "Vendor",
+                    "device_id": "Device",
+                    "driver": "Driver",
+                    "release": "Kernel",
+                    "Value": "Devices",
+                },
+                f"topk(100, sum by ({by}) ({devices}))",
+                span=pieces.WIDTH,
             )
         )
     )

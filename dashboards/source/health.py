@@ -132,6 +132,7 @@ def _books(board: build.Dashboard) -> build.Dashboard:
                     for q, name in ((0.5, "p50"), (0.99, "p99"))
                 ),
                 unit="s",
+                points=True,
             )
         )
         .with_panel(

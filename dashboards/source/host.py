@@ -107,7 +107,7 @@ def _overview(board: build.Dashboard) -> build.Dashboard:
                 "From when on decisions were seen: of the first one that the kernel "
                 "recorded at boot, else when the hooks were attached.",
                 f"max({_m('observing_since_timestamp_seconds')}) * 1000",
-                unit="dateTimeAsIso",
+                unit="dateTimeFromNow",
                 span=4,
             )
         )
@@ -128,7 +128,7 @@ def _devices(board: build.Dashboard) -> build.Dashboard:
         board.with_panel(
             pieces.rows(
                 "Devices and their drivers",
-                "Each device that has a series; no driver is an empty cell.",
+                "Each device that has a series; no driver is a dash.",
                 {"address": "Address"}
                 | _IDS
                 | {
@@ -155,7 +155,7 @@ def _devices(board: build.Dashboard) -> build.Dashboard:
         .with_panel(
             pieces.rows(
                 "Devices that changed since another kernel ran",
-                "The driver before and now; no driver is an empty cell.",
+                "The driver before and now; no driver is a dash.",
                 {"address": "Address"}
                 | _IDS
                 | {
@@ -268,6 +268,7 @@ def _probes(board: build.Dashboard) -> build.Dashboard:
                 Query(f"histogram_quantile(0.99, {by} ({buckets}))", "{{driver}} p99"),
                 unit="s",
                 span=8,
+                points=True,
             )
         )
         .with_panel(

@@ -114,9 +114,11 @@ def number(
         .span(span)
         .unit(unit)
         .no_value("0")
+        .decimals(0)
         .thresholds(thresholds.steps(steps))
         .color_mode(common_model.BigValueColorMode.VALUE)
         .graph_mode(common_model.BigValueGraphMode.NONE)
+        .text_mode(common_model.BigValueTextMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target("A", Query(expr)).instant())
     )
@@ -129,8 +131,10 @@ def graph(
     unit: str = "short",
     span: int = 12,
     stacked: bool = False,
+    points: bool = False,
 ) -> timeseries.Panel:
-    """Show series over time."""
+    """Show series over time; with `points` where there are gaps."""
+    visible = common_model.VisibilityMode
     panel = (
         timeseries.Panel()
         .title(title)
@@ -143,7 +147,7 @@ def graph(
         .no_value("none")
         .fill_opacity(10)
         .line_width(1)
-        .show_points(common_model.VisibilityMode.NEVER)
+        .show_points(visible.ALWAYS if points else visible.NEVER)
         .legend(
             common.VizLegendOptions()
             .display_mode(common_model.LegendDisplayMode.LIST)
@@ -165,7 +169,6 @@ def rows(
     description: str,
     columns: Mapping[str, str],
     *exprs: str,
-    unit: str = "short",
     span: int = 12,
     height: int = 8,
     host_link: bool = False,
@@ -181,9 +184,10 @@ def rows(
         .datasource(DATASOURCE)
         .height(height)
         .span(span)
-        .unit(unit)
-        .no_value("none")
+        .unit("short")
+        .no_value("-")
         .filterable(True)
+        .min_width(90)
     )
     for place, expr in enumerate(exprs):
         target = _target(chr(ord("A") + place), Query(expr)).instant()
@@ -193,22 +197,27 @@ def rows(
             model.DataTransformerConfig(id_val="merge", options={})
         )
     values = ["Value"] if len(exprs) == 1 else [f"Value #{c}" for c in "ABC"]
-    hidden = {"Time": True} | {v: True for v in values if v not in columns}
+    hidden = [name for name in ("Time", *values) if name not in columns]
     organize = {
         "indexByName": {name: place for place, name in enumerate(columns)},
-        "renameByName": dict(columns),
-        "excludeByName": hidden,
+        "excludeByName": dict.fromkeys(hidden, True),
     }
     panel = panel.with_transformation(
         model.DataTransformerConfig(id_val="organize", options=organize)
     )
-    if host_link:
-        link = {"title": "Show this host", "url": HOST_LINK}
-        panel = panel.override_by_name(
-            columns["instance"],
-            [model.DynamicConfigValue(id_val="links", value=[link])],
-        )
+    # Else 0x8086 is read as a number, which has a unit.
+    panel = panel.override_by_field_type("string", [_option("unit", "string")])
+    for name, column in columns.items():
+        options = [_option("displayName", column)]
+        if name == "instance" and host_link:
+            link = {"title": "Show this host", "url": HOST_LINK}
+            options.append(_option("links", [link]))
+        panel = panel.override_by_name(name, options)
     return panel
+
+
+def _option(name: str, value: object) -> model.DynamicConfigValue:
+    return model.DynamicConfigValue(id_val=name, value=value)
 
 
 def _target(ref: str, query: Query) -> prometheus.Dataquery:
