@@ -1,4 +1,4 @@
-"""A journald of the test's own, and a process whose log goes there as systemd has it."""
+"""A journald of the test's own, and a log that goes there as systemd has it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Watcher:
                 [COMMAND, "run", "--listen", f"{HOST}:{port}", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=stderr or file,
+                stderr=stderr.fileno() if stderr else file,
                 env=os.environ | environ,
             )
         self._wait_until_ready(begin + READY_SECONDS)
