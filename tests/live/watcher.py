@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 COMMAND: Final = Path(__file__).resolve().parents[2] / ".venv/bin/pci-observer"
@@ -32,17 +35,25 @@ class WatcherError(Exception):
 class Watcher:
     """`pci-observer run`, ready; a context manager that kills what is left."""
 
-    def __init__(self, *arguments: str, port: int, log: Path) -> None:
-        """Start it and wait until it is ready."""
+    def __init__(
+        self,
+        *arguments: str,
+        port: int,
+        log: Path,
+        stderr: socket.socket | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start it and wait until it is ready; `stderr` instead of the file `log`."""
         self._port = port
         self._log = log
         begin = time.monotonic()
-        with log.open("wb") as stderr:
+        with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [COMMAND, "run", "--listen", f"{HOST}:{port}", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
+                stdout=file,
+                stderr=stderr.fileno() if stderr else file,
+                env=os.environ | environ,
             )
         self._wait_until_ready(begin + READY_SECONDS)
         self.attach_seconds = time.monotonic() - begin
@@ -64,6 +75,10 @@ class Watcher:
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def page(self, path: str) -> str:
+        """Read a page."""
+        return self._get(path)[1]
 
     def metrics(self) -> dict[str, float]:
         """Scrape it: value by name and labels, the product's own without its prefix."""
