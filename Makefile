@@ -124,7 +124,7 @@ lint: setup-lint
 	$(LINT)/lint-imports
 	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
 	shellcheck .ci/run tests/lab/*.sh
-	$(LINT)/codespell --skip './build,./.venv*,./.git' .
+	$(LINT)/codespell --skip './build,./.venv*,./.git,*/node_modules,*package-lock.json' .
 	promtool check rules dashboards/prometheus_rules.yaml dashboards/prometheus_alerts.yaml
 	@mkdir -p build/lint
 	sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' systemd/pci-observer.service > build/lint/pci-observer.service

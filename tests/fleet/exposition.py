@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fleet.scenario import AFTER, BEFORE, DRIVERS, JOB, RAID
 from observer.books import Books
 from observer.disagreement import Field
+from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.ring import Counters
 from observer.series import gauges
@@ -54,9 +55,20 @@ class Family:
 @cache
 def idle() -> tuple[dict[str, Family], dict[Sample, float]]:
     """Return the families and the samples of a daemon that saw nothing."""
-    import machines  # noqa: PLC0415 - only here
-
-    empty = gauges(machines.machine(), (), ())
+    machine = Machine(
+        release="",
+        layout="",
+        semantics="linux-5.15",
+        new_id_rules="linux-7.3",
+        drivers_autoprobe=True,
+        drivers={},
+        order_known=True,
+        devices={},
+        gaps=(),
+        now_ns=0,
+        realtime_offset_ns=0,
+    )
+    empty = gauges(machine, (), ())
     state = State(Counters(), 0, 0, {}, {}, gauges=tuple(empty))
     state = state._replace(disagreements=dict.fromkeys(Field, 0))
     metrics = Metrics(Books(), lambda: state, About("0", "", "", "", 0))
@@ -232,7 +244,8 @@ def spelled(sample: Sample, more: Mapping[str, str] | None = None) -> str:
 
 def exposition(fleet: Fleet, host: int, time: int) -> str:
     """Return what a scrape gets."""
-    families, by_family = idle()[0], {}
+    families = idle()[0]
+    by_family: dict[str, list[tuple[Sample, float]]] = {}
     for sample, value in samples(fleet, host, time).items():
         by_family.setdefault(family_of(sample[0]), []).append((sample, value))
     lines = []
