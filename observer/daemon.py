@@ -137,10 +137,10 @@ def run(
         daemon.begin()
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
-        if listener is not None:
-            exits.callback(daemon.serve(listener).stop)
         if options.textfile is not None:
             exits.callback(daemon.write(options.textfile).stop)
+        if listener is not None:  # the last: it says that all is well
+            exits.callback(daemon.serve(listener).stop)
         daemon.run()
 
 

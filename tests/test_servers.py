@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from fleet import truth
 from fleet.exposition import imported, openmetrics
 from fleet.scenario import HOUR, JOB, Fleet
 from fleet.server import serve
+from servers.documented import (
+    ALERTS,
+    COLLECTION,
+    DASHBOARDS,
+    RULES,
+    Query,
+    hurried,
+    queries,
+    scraping,
+)
 from servers.process import Answer, Queried, ServerError
 from servers.prometheus import (
     Alertmanager,
@@ -28,44 +36,16 @@ from servers.victoria import VictoriaMetrics, Vmagent, Vmalert, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
-ROOT: Final = Path(__file__).parents[1]
-DASHBOARDS: Final = ROOT / "dashboards"
-RULES: Final = DASHBOARDS / "prometheus_rules.yaml"
-ALERTS: Final = DASHBOARDS / "prometheus_alerts.yaml"
-COLLECTION: Final = ROOT / "docs" / "collection"
 NO_SCRAPES: Final = "global: {scrape_interval: 1m}\n"
 END: Final = int(time.time()) // 60 * 60
 FLEET: Final = Fleet(48, 20, END - 3 * HOUR, END, 60)
 HOST: Final = 0  # whose dashboard is looked at: it has everything
 SECONDS: Final = 90
-
-
-class Query(NamedTuple):
-    """A query of a panel."""
-
-    dashboard: str
-    title: str
-    place: int  # among the panel's queries
-    expr: str  # with the variables as Grafana puts them in
-    instant: bool
-
-
-def queries() -> list[Query]:
-    """Return the queries of all dashboards."""
-    found = []
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        host = FLEET.instance(HOST) if path.stem.endswith("host") else ".*"
-        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
-            for place, target in enumerate(panel.get("targets", ())):
-                expr = target["expr"].replace("$__rate_interval", "5m")
-                expr = expr.replace("$job", JOB).replace("$kernel", ".*")
-                expr = expr.replace("$host", host)
-                instant = bool(target.get("instant"))
-                found.append(Query(path.stem, panel["title"], place, expr, instant))
-    return found
+QUERIES: Final = queries(JOB, FLEET.instance(HOST))
 
 
 def values(server: Queried, query: Query) -> list[float]:
@@ -110,7 +90,7 @@ def server(request: pytest.FixtureRequest) -> Queried:
 
 def test_every_query_of_every_dashboard_has_data(server: Queried) -> None:
     """A number that is one, for every query of every panel."""
-    empty = [q for q in queries() if not any(map(math.isfinite, values(server, q)))]
+    empty = [q for q in QUERIES if not any(map(math.isfinite, values(server, q)))]
     assert [] == empty
 
 
@@ -118,7 +98,7 @@ def shown(server: Queried, title: str, place: int = 0) -> Answer:
     """Return what a panel of the fleet shows at the end."""
     (query,) = (
         query
-        for query in queries()
+        for query in QUERIES
         if query.dashboard.endswith("fleet")
         and (query.title, query.place) == (title, place)
     )
@@ -212,9 +192,7 @@ def test_the_host_shows_its_own_devices(server: Queried) -> None:
 
     def rows(title: str, *labels: str) -> set[tuple[str, ...]]:
         (query,) = (
-            q
-            for q in queries()
-            if (q.dashboard, q.title) == ("pci-observer-host", title)
+            q for q in QUERIES if (q.dashboard, q.title) == ("pci-observer-host", title)
         )
         return set(by(server.query(query.expr, FLEET.end), *labels))
 
@@ -237,7 +215,7 @@ def test_nothing_fails_on_an_empty_fleet(tmp_path: Path) -> None:
         VictoriaMetrics(tmp_path / "v") as victoria,
     ):
         for server in (prometheus, victoria):
-            for query in queries():
+            for query in QUERIES:
                 assert not any(values(server, query))
             for title in ("Hosts", "Devices changed", "Findings"):
                 assert [0.0] == [*shown(server, title).values()]
@@ -292,15 +270,6 @@ def webhook() -> Iterator[Webhook]:
     found.close()
 
 
-def hurried(path: Path, directory: Path) -> Path:
-    """Copy rules, with seconds for minutes where they wait; return the copy."""
-    text = path.read_text(encoding="utf-8")
-    text = re.sub(r"(interval|for): (\d+)m$", r"\1: \2s", text, flags=re.MULTILINE)
-    copy = directory / path.name
-    copy.write_text(text, encoding="utf-8")
-    return copy
-
-
 def alertmanager_config(webhook: Webhook) -> str:
     """Return the example, with our receiver and without its patience."""
     text = (DASHBOARDS / "alertmanager.yaml").read_text(encoding="utf-8")
@@ -309,27 +278,18 @@ def alertmanager_config(webhook: Webhook) -> str:
     return text.replace("group_interval: 5m", "group_interval: 1s")
 
 
-def scraping(hosts: serve, fleet: Fleet, directory: Path, alerts: str) -> str:
-    """Return the documented configuration of Prometheus for these hosts."""
-    text = (COLLECTION / "prometheus.yml").read_text(encoding="utf-8")
-    files = directory / "hosts.json"
-    targets = [
+def targets(hosts: serve) -> list[Mapping[str, Any]]:
+    """Return the fleet's hosts as file_sd names them."""
+    return [
         {
             "targets": [hosts.address],
             "labels": {
-                "instance": fleet.instance(host),
+                "instance": FLEET.instance(host),
                 "__metrics_path__": f"/{host}/metrics",
             },
         }
-        for host in range(fleet.hosts)
+        for host in range(FLEET.hosts)
     ]
-    files.write_text(json.dumps(targets), encoding="utf-8")
-    for rules in (RULES, ALERTS):
-        copy = hurried(rules, directory)
-        text = text.replace(f"/etc/prometheus/pci-observer/{rules.name}", str(copy))
-    text = text.replace("/etc/prometheus/pci-observer/hosts.json", str(files))
-    text = text.replace("127.0.0.1:9093", alerts).replace("1m", "1s")
-    return text.replace("scrape_interval: 30s", "scrape_interval: 2s")
 
 
 def test_a_regression_of_the_fleet_is_one_alert_and_ends(
@@ -340,19 +300,18 @@ def test_a_regression_of_the_fleet_is_one_alert_and_ends(
     The hosts' own alerts are held back as the example says; a host that does not answer
     is told; and all ends when it is over.
     """
-    fleet = FLEET
     with (
-        serve(fleet) as hosts,
+        serve(FLEET) as hosts,
         Alertmanager(tmp_path, alertmanager_config(webhook)) as alertmanager,
         Prometheus(
-            tmp_path, scraping(hosts, fleet, tmp_path, alertmanager.address)
+            tmp_path, scraping(targets(hosts), tmp_path, alertmanager.address)
         ) as prometheus,
     ):
-        prometheus.wait_for(f'count(up{{job="{JOB}"}}) == {fleet.hosts}')
+        prometheus.wait_for(f'count(up{{job="{JOB}"}}) == {FLEET.hosts}')
         webhook.wait_for("PciObserverFleetRegression", "firing")
-        silent = fleet.instance(9)
+        silent = FLEET.instance(9)
         webhook.wait_for("PciObserverAbsent", "firing", silent)
-        webhook.wait_for("PciObserverStaleOverride", "firing", fleet.instance(1))
+        webhook.wait_for("PciObserverStaleOverride", "firing", FLEET.instance(1))
         prometheus.wait_for('ALERTS{alertname="PciObserverBindingChanged"} == 1')
         held_back = {"PciObserverBindingChanged", "PciObserverOrphanedDevice"}
         before = list(webhook.got)
@@ -363,7 +322,7 @@ def test_a_regression_of_the_fleet_is_one_alert_and_ends(
             if name == "PciObserverFleetRegression"
         }
         # As it was before any upgrade, when every host answered.
-        hosts.time = fleet.start
+        hosts.time = FLEET.start
         webhook.wait_for("PciObserverFleetRegression", "resolved")
         webhook.wait_for("PciObserverAbsent", "resolved", silent)
 

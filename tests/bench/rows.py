@@ -22,14 +22,18 @@ _Case = TypeVar("_Case")
 
 
 class Row(NamedTuple):
-    """One measurement, as `make bench` prints and keeps it."""
+    """One measurement, as `make bench` prints and keeps it.
+
+    Rates are the better the higher they are, times and sizes the lower.
+    """
 
     name: str
     unit: str
     ours: float
-    peer: float | None
-    target: float | None  # ours must reach it
+    peer: float | None = None
+    target: float | None = None  # ours must reach it
     target_ratio: float | None = None  # ... and this many times the peer's
+    most: float | None = None  # ... and not exceed this
 
     @property
     def ratio(self) -> float | None:
@@ -39,6 +43,8 @@ class Row(NamedTuple):
     @property
     def missed(self) -> bool:
         """Tell whether a target was not reached."""
+        if self.most is not None and self.ours > self.most:
+            return True
         return self.ours < (self.target or 0) or (self.ratio or 0) < (
             self.target_ratio or 0
         )

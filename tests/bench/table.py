@@ -1,6 +1,6 @@
 """All benchmarks: PYTHONPATH=tests .venv/bin/python tests/bench/table.py [FILE].
 
-Prints a line for each row: what, ours and the peer's rate, how many times faster ours
+Prints a line for each row: what, ours and the peer's, how many times the peer's ours
 is; FILE gets the same as JSON. A missed target is a failure.
 """
 
@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import diff
+import fleet_queries
 import model
 import store
 import upgrade
 
-BENCHMARKS = (model, upgrade, diff, store)
+BENCHMARKS = (model, upgrade, diff, store, fleet_queries)
 
 
 def main(output: str | None = None) -> int:
@@ -25,10 +26,10 @@ def main(output: str | None = None) -> int:
         table = [row._asdict() | {"ratio": row.ratio} for row in measured]
         Path(output).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     for row in measured:
-        peer = f"{row.peer:>12,.0f}" if row.peer else " " * 12
-        ratio = f"{row.ratio:>8.1f}" if row.ratio else " " * 8
+        peer = f"{row.peer:>12,.1f}" if row.peer else " " * 12
+        ratio = f"{row.ratio:>8.2f}" if row.ratio else " " * 8
         missed = "  MISSED" if row.missed else ""
-        print(f"{row.name:44}{row.ours:>12,.0f}{peer}{ratio}  {row.unit}{missed}")
+        print(f"{row.name:62}{row.ours:>12,.1f}{peer}{ratio}  {row.unit}{missed}")
     return 1 if any(row.missed for row in measured) else 0
 
 

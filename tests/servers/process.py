@@ -91,6 +91,12 @@ class Server:
         except urllib.error.HTTPError as e:
             raise ServerError(f"{path} {parameters}: {e.read().decode()}") from e
 
+    def text(self, path: str) -> str:
+        """Return a page."""
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:  # noqa: S310
+            body: bytes = answer.read()
+            return body.decode()
+
     def post(self, path: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
         """Send something."""
         request = urllib.request.Request(self.url + path, body, dict(headers))  # noqa: S310
