@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from observer import __version__
-from observer.labels import MOST, USUAL
+from observer.labels import LEAST, MOST, USUAL
 from observer.model import SEMANTICS
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ def _add_series(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--series",
-        type=_number_within(150, MOST),
+        type=_number_within(LEAST, MOST),
         default=USUAL,
         metavar="N",
-        help=f"have N series at most, {MOST} or fewer (default: %(default)s)",
+        help=f"have N series at most, from {LEAST} to {MOST} (default: %(default)s)",
     )
     parser.add_argument(
         "--series-class",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 USUAL: Final = 300  # series of a host, unless another number is asked for
+LEAST: Final = 200  # there are so many kinds
 MOST: Final = 2000  # whatever is asked for
 OTHER: Final = "other"
 LABEL_CHARACTERS: Final = 128  # driver_override may hold 4,094 bytes

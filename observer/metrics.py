@@ -18,7 +18,7 @@ from observer.hooks import HOOKS, METHODS
 from observer.labels import MOST, OTHER, USUAL, Labels, label
 from observer.lag import Lag
 from observer.model import SEMANTICS
-from observer.record import Kind, LossStage, Source
+from observer.record import Kind, LossStage, ProbeResult, Source
 from observer.store import Counts
 from observer.unimportable import stand_in
 
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-# Of the limit: what there is always, and the least that is left to drivers.
-_FIXED = 130
+FIXED = 145  # series that there are always; a test counts them
+# Of the limit: the least that drivers have however many devices there are.
 _DRIVERS = 0.25
+# Series of what has no room: decisions, probes and one histogram of "other".
+_OTHER = len(Source) + len(ProbeResult) + SERIES
 _FEW = 5  # series that tell of the others
 _REMEMBERED = 100_000  # sets that were left out
 
@@ -90,9 +92,10 @@ class _Room(NamedTuple):
 
     @classmethod
     def of(cls, limit: int, devices: int) -> _Room:
-        """Share what fixed sets and devices leave; never less than a part."""
-        room = max(limit - _FIXED - devices * 6 // 5, int(limit * _DRIVERS))
-        none, durations = room * 3 // 10, room * 9 // 20
+        """Share what fixed sets and devices leave: a part at least, if it is there."""
+        left = max(0, limit - FIXED - _OTHER)
+        room = min(left, max(left - devices * 6 // 5, int(limit * _DRIVERS)))
+        none, durations = room * 3 // 10, room * 48 // 100
         return cls(
             Labels(room - none - durations),
             Labels(none),
@@ -124,9 +127,12 @@ class Metrics(Collector):
         self._lag = Lag(clock)
         self._room: _Room | None = None  # until it is known how many devices there are
         self._dropped: defaultdict[str, set[int]] = defaultdict(set)
-        self._lock = Lock()  # of _room and _dropped
+        self._lock = Lock()  # of all that a scrape changes
         self._process = ProcessCollector(registry=None)
-        self._own = sum(len(family.samples) for family in self._process.collect())
+        self._own = 0
+        self._of_process = sum(
+            len(family.samples) for family in self._process.collect()
+        )
 
     def __call__(self, observation: Observation) -> None:
         """Enter how long a probe took, or a decision waited."""
@@ -147,6 +153,7 @@ class Metrics(Collector):
         if process:
             registry.register(self._process)
         with self._lock:
+            self._own = self._of_process if process else 0
             return encoder(registry), content_type
 
     def describe(self) -> list[Metric]:
@@ -161,13 +168,14 @@ class Metrics(Collector):
         families = {family.name: family for family in self._always(state, self._room)}
         left = self._limit - _FEW - self._own
         left -= sum(len(family.samples) for family in families.values())
+        left -= sum(len(g.samples) for g in state.gauges if not g.bounded)
         for gauge in state.gauges:
             samples = gauge.samples
             if gauge.bounded and len(samples) > left:
                 samples = dict(islice(samples.items(), max(left, 0)))
                 beyond = islice(gauge.samples, len(samples), None)
                 self._drop(gauge.bounded, ((gauge.name, *key) for key in beyond))
-            left -= len(samples)
+            left -= len(samples) if gauge.bounded else 0
             family = _gauge(gauge.name, gauge.text, samples, *gauge.labels)
             there = families.setdefault(family.name, family)
             if there is not family:

@@ -74,6 +74,8 @@ class Textfile:
                 self._write()
             except OSError as e:
                 trouble = str(e.strerror)
+            except Exception as e:  # noqa: BLE001 - the next time it may go well
+                trouble = f"{type(e).__name__}: {e}"
             if trouble != self._trouble:
                 self._trouble = trouble
                 self._on_trouble(trouble)

@@ -18,8 +18,8 @@ from observer.disagreement import Field
 from observer.durations import BOUNDS, SERIES, Durations
 from observer.findings import Kind as Case
 from observer.findings import Name
-from observer.labels import Labels
-from observer.metrics import About, Metrics, State
+from observer.labels import LEAST, Labels
+from observer.metrics import FIXED, About, Metrics, State
 from observer.record import (
     Device,
     Driver,
@@ -256,25 +256,42 @@ def test_hostile_name(accept: str) -> None:
     assert expected in metrics.render(accept)[0]
 
 
-def full(devices: int = 200, drivers: int = 300, limit: int = 300) -> Metrics:
-    """Return metrics of a machine on which every driver saw a device, as at boot."""
+def full(
+    devices: int = 200,
+    drivers: int = 300,
+    limit: int = 300,
+    busy: int = 8,
+    wrong: int = 5,
+) -> Metrics:
+    """Return metrics of a machine on which every driver saw a device, as at boot.
+
+    So many drivers are `busy` with matches, probes and divergences, and so many
+    devices are `wrong`.
+    """
     nics = [machines.device(f"0000:{n // 8:02x}:{n % 8:02x}.0") for n in range(devices)]
     machine = machines.machine(
         *(nic._replace(driver=f"d{n % 8}") for n, nic in enumerate(nics)),
         drivers=[machines.driver(f"d{n}") for n in range(drivers)],
     )
-    findings = [finding(nic.address) for nic in nics[:5]]
+    findings = [finding(nic.address) for nic in nics[:wrong]]
+    ended = [(nic.address, "orphan") for nic in nics[9:10]]
     state = IDLE._replace(
         devices=devices,
-        gauges=tuple(gauges(machine, findings, [(nics[9].address, "orphan")])),
+        gauges=tuple(gauges(machine, findings, ended)),
+        disagreements=dict.fromkeys(Field, 0),
     )
     return made(
         *(judged(f"d{n}") for n in range(drivers)),
-        *(judged(f"d{n}", Source.STATIC) for n in range(8)),
-        *(probed(f"d{n}") for n in range(8)),
+        *(judged(f"d{n}", Source.STATIC) for n in range(busy)),
+        *(probed(f"d{n}") for n in range(busy)),
         state=state,
         limit=limit,
     )
+
+
+def test_what_is_there_always_is_reckoned_with() -> None:
+    """The room for drivers is what this leaves."""
+    assert FIXED == series(full(0, 0, limit=2000, busy=0)) + 1  # a baseline
 
 
 def series(metrics: Metrics) -> int:
@@ -287,30 +304,48 @@ def series(metrics: Metrics) -> int:
     ("devices", "drivers", "limit"),
     [(0, 0, 300), (20, 40, 300), (200, 300, 300), (1000, 300, 2000), (9000, 900, 2000)],
 )
-def test_the_budget_holds(devices: int, drivers: int, limit: int) -> None:
+@pytest.mark.parametrize("wrong", [5, 10_000])
+@pytest.mark.parametrize("busy", [8, 300])
+def test_the_budget_holds(
+    devices: int, drivers: int, limit: int, busy: int, wrong: int
+) -> None:
     """200 devices take 300 series by default; and `series` says how many there are."""
-    metrics = full(max(devices, 10), drivers, limit)
+    metrics = full(devices, drivers, limit, busy, wrong)
     there = series(metrics)
     assert there <= limit
     (said,) = samples(metrics, "series ")
     assert said == f"series {there}.0"
 
 
+@pytest.mark.parametrize("busy", [0, 8, 300])
+@pytest.mark.parametrize("devices", [0, 5, 40])
+def test_the_least_budget_holds(devices: int, busy: int) -> None:
+    """The smallest that can be asked for is kept as well."""
+    assert series(full(devices, 300, LEAST, busy, 50)) <= LEAST
+
+
+def test_a_file_has_the_same_without_the_process() -> None:
+    """And says how many series those are."""
+    text_of_file = full().render("", process=False)[0].decode()
+    lines = [line for line in text_of_file.splitlines() if not line.startswith("#")]
+    assert not any(line.startswith("process_") for line in lines)
+    assert f"pci_observer_series {len(lines)}.0" in lines
+
+
 def test_no_more_than_the_cap() -> None:
     """2,000 series, whatever is asked for."""
-    assert series(full(5000, 300, limit=100_000)) <= 2000
+    assert series(full(5000, 300, 100_000, 300, 5000)) <= 2000
 
 
 def test_a_small_machine_loses_nothing() -> None:
     """Each device, and each driver with all it did, has series of its own."""
     metrics = full(20, 30)
-    dropped = [
-        f'label_sets_dropped_total{{label="{what}"}} 0.0'
-        for what in ("address", "driver", "ids")
-    ]
-    assert dropped == samples(metrics, "label_sets_dropped_total")
+    dropped = samples(metrics, "label_sets_dropped_total")
+    for what in ("address", "ids"):
+        assert f'label_sets_dropped_total{{label="{what}"}} 0.0' in dropped
     assert len(samples(metrics, "device_driver_info")) == 20
-    assert "other" not in "".join(samples(metrics, "match_decisions_total"))
+    for name in ("match_decisions_total", "probe_"):
+        assert 'driver="other"' not in "".join(samples(metrics, name))
 
 
 def value(line: str) -> float:
@@ -343,7 +378,7 @@ def test_what_matched_is_told_before_what_did_not() -> None:
 def test_no_counter_moves() -> None:
     """What was counted as other stays there: a counter never goes down."""
     books, metrics = Books(), None
-    metrics = Metrics(books, lambda: IDLE, ABOUT, limit=150)
+    metrics = Metrics(books, lambda: IDLE, ABOUT, limit=LEAST)
     before: dict[str, float] = {}
     for turn in range(60):
         for observation in (judged(f"d{turn}"), judged("d0"), probed(f"d{turn}")):

@@ -98,6 +98,30 @@ def test_trouble_is_told_once_and_ends(tmp_path: Path) -> None:
     assert ["No such file or directory", None] == told
 
 
+def test_an_error_ends_nothing(tmp_path: Path) -> None:
+    """Whatever goes wrong once is told, and the file is written the next time."""
+    told: list[str | None] = []
+    heard = threading.Semaphore(0)
+    bodies = iter([b"a 1\n", RuntimeError("broken"), b"a 2\n", *[b"a 3\n"] * 10_000])
+
+    def render() -> bytes:
+        body = next(bodies)
+        if isinstance(body, Exception):
+            raise body
+        return body
+
+    def hear(trouble: str | None) -> None:
+        told.append(trouble)
+        heard.release()
+
+    textfile = Textfile(tmp_path / "p.prom", render, hear, seconds=0.01)
+    textfile.start()
+    assert heard.acquire(timeout=WAIT_SECONDS)
+    assert heard.acquire(timeout=WAIT_SECONDS)
+    textfile.stop()
+    assert ["RuntimeError: broken", None] == told
+
+
 def test_a_link_that_was_put_there_is_not_followed(tmp_path: Path) -> None:
     """Who may write to the directory must not have another file overwritten."""
     other = tmp_path / "other"
