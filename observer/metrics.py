@@ -95,7 +95,7 @@ class _Room(NamedTuple):
         """Share what fixed sets and devices leave: a part at least, if it is there."""
         left = max(0, limit - FIXED - _OTHER)
         room = min(left, max(left - devices * 6 // 5, int(limit * _DRIVERS)))
-        none, durations = room * 3 // 10, room * 48 // 100
+        none, durations = room * 3 // 10, room // 2
         return cls(
             Labels(room - none - durations),
             Labels(none),
