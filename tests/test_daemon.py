@@ -49,6 +49,7 @@ from observer.record import (
 from observer.recording import Header, Recording, Writer
 from observer.registered import Inventory
 from observer.regression import Regression
+from observer.series import Selection
 from observer.server import ListenError
 from observer.status_page import Status
 from observer.store import FILE, Archive, Store
@@ -94,6 +95,28 @@ options = daemon.Options(
 )
 daemon.run(options, attach_hooks=lambda arguments: hooks)
 """
+
+WRITING = """
+import sys
+from pathlib import Path
+from observer import daemon
+from observer.textfile import TextfileError
+from test_daemon import Ending
+
+class Reading(Ending):
+    def wait(self, timeout_seconds):
+        print(Path(sys.argv[1]).read_text(), flush=True)
+        return super().wait(timeout_seconds)
+
+hooks = Reading([], [])
+options = daemon.Options(answer=False, textfile=Path(sys.argv[1]))
+try:
+    daemon.run(options, attach_hooks=lambda arguments: hooks)
+except TextfileError as e:
+    print(e)
+assert not hooks.attached
+"""
+REPOSITORY = Path(__file__).parents[1]
 
 
 class Ending(Hooks):
@@ -163,6 +186,7 @@ def daemon_of(
     semantics: str = "linux-5.15",
     store: Store | None = None,
     keeping: Keeping | None = None,
+    selection: Selection = Selection(),  # noqa: B008 - a value
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
@@ -172,6 +196,7 @@ def daemon_of(
         looker(*devices),
         uevents,
         keeping or Keeping(store, logger, Regression("7.3", 0)),
+        selection=selection,
     )
 
 
@@ -573,6 +598,68 @@ def test_recording_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         run(Options(recording=tmp_path), attach_hooks=attaching(hooks))
     assert not hooks.attached
+
+
+def test_metrics_without_a_port(tmp_path: Path) -> None:
+    """They stand in the file while it observes, and not afterwards."""
+    stores.let_in(tmp_path)
+    tmp_path.chmod(0o777)  # for the user as which it goes on
+    path = tmp_path / "pci.prom"
+    text = with_textfile(path)
+    assert "\npci_observer_hooks_missing 1.0\n" in text
+    assert "\nprocess_" not in text
+    assert [] == [*tmp_path.iterdir()]
+
+
+def test_a_file_of_metrics_that_cannot_be_written(tmp_path: Path) -> None:
+    """One sentence, before it says that it is ready."""
+    text = with_textfile(tmp_path / "none" / "pci.prom")
+    assert "let it write to" in text
+
+
+def with_textfile(path: Path) -> str:
+    """Observe in a process of its own; return what the file held, or the error."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITING, str(path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_which_devices_have_series() -> None:
+    """What was selected reaches the metrics; others are counted, not named."""
+    other = machines.device("0000:00:03.0", ids=Device(0x10DE, 1, 2, 3, 0x030000))
+    selection = Selection(vendors=(0x10DE,))
+    logger = log.configure(io.StringIO())
+    devices = (machines.device(), other)
+    daemon = daemon_of(Hooks(), logger, *devices, selection=selection)
+    daemon._upkeep.step()  # noqa: SLF001 - as the main loop does
+    found = [key for key in scraped(daemon) if key.startswith("device_driver_info")]
+    assert ["0000:00:03.0"] == [key.split('"')[1] for key in found]
+    assert (
+        1 == scraped(daemon)['devices{device_id="0x100e",driver="",vendor_id="0x8086"}']
+    )
+
+
+def test_the_page_of_a_daemon() -> None:
+    """Kernel, hooks, devices; and each divergence with its reason."""
+    stream = io.StringIO()
+    hooks = Hooks()
+    hooks.waiting.append([*encode_driver(DRIVER), encode_match(WRONG)])
+    device = machines.device(bound="e1000")
+    daemon = daemon_of(hooks, log.configure(stream), device)
+    daemon._step(0)  # noqa: SLF001 - as the main loop does
+    page = daemon._landing().decode()  # noqa: SLF001 - as the server does
+    for wanted in (os.uname().release, "no room", machines.ADDRESS, "e1000"):
+        assert wanted in page
+    assert "1 divergence, 1 missing hook" in page
+    assert "id_table[0]" in page  # why
+    assert "modprobe" not in page  # who
 
 
 def test_bad_address() -> None:
