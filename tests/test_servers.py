@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -385,8 +386,45 @@ def test_documented_configurations_are_understood(tmp_path: Path) -> None:
     assert "SUCCESS" in tool("check", "config", copy)
     agent = COLLECTION / "prometheus-agent.yml"
     assert "SUCCESS" in tool("check", "config", "--agent", agent)
+    web = tmp_path / "web-config.yml"
+    web.write_bytes((COLLECTION / web.name).read_bytes())
+    certify(tmp_path)
+    tool("check", "web-config", web)
     names = {path.name for path in COLLECTION.iterdir()}
-    assert {"prometheus.yml", "prometheus-agent.yml", "vmagent.yml"} == names
+    known = {"prometheus.yml", "prometheus-agent.yml", "vmagent.yml", web.name}
+    assert known == names
+
+
+def certify(directory: Path) -> None:
+    """Make the certificate that the example names."""
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", directory / "prometheus.key"),
+            *("-out", directory / "prometheus.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_the_documented_access_control_holds(tmp_path: Path) -> None:
+    """Over TLS, with the password; not without."""
+    certify(tmp_path)
+    web = tmp_path / "web-config.yml"
+    web.write_bytes((COLLECTION / web.name).read_bytes())
+    curl = ("curl", "--silent", "--cacert", tmp_path / "prometheus.crt")
+    curl += ("--output", tmp_path / "answer", "--write-out", "%{http_code}")
+    with Prometheus(
+        tmp_path, NO_SCRAPES, f"--web.config.file={web}", listening=True
+    ) as server:
+        url = f"https://{server.address}/api/v1/query?query=1"
+        for words, status in ((("--user", "operator:change-me"), "200"), ((), "401")):
+            done = subprocess.run(
+                [*curl, *words, url], check=True, capture_output=True, text=True
+            )
+            assert status == done.stdout
 
 
 def test_a_server_that_does_not_start_tells_why(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Server:
     def __init__(
         self, command: Sequence[str], port: int, health: str, directory: Path
     ) -> None:
-        """Start it; its log goes to `directory`."""
+        """Start it; its log goes to `directory`. No `health` page: it listens."""
         self.address = f"{HOST}:{port}"
         self.url = f"http://{self.address}"
         self.directory = directory
@@ -49,7 +49,7 @@ class Server:
                 command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            self._wait_until_ready(health)
+            self._wait_until_ready(health, port)
         except ServerError:
             self._end()
             raise
@@ -71,10 +71,13 @@ class Server:
         """Return what it said."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    def _wait_until_ready(self, health: str) -> None:
+    def _wait_until_ready(self, health: str, port: int) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
+                if not health:
+                    socket.create_connection((HOST, port), 5).close()
+                    return
                 with urllib.request.urlopen(self.url + health, timeout=5):  # noqa: S310
                     return
             except OSError:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class Prometheus(Queried):
     """A Prometheus with a configuration and, if they are there, blocks in `data`."""
 
-    def __init__(self, directory: Path, config: str, *options: str) -> None:
-        """Start it."""
+    def __init__(
+        self, directory: Path, config: str, *options: str, listening: bool = False
+    ) -> None:
+        """Start it; with access control it is enough that it is `listening`."""
         path = directory / "prometheus.yml"
         path.write_text(config, encoding="utf-8")
         port = free_port()
@@ -32,7 +34,8 @@ class Prometheus(Queried):
                 f"--storage.tsdb.path={directory / 'data'}",
                 "--storage.tsdb.retention.time=90d",
             )
-        super().__init__(command, port, "/-/ready", directory)
+        health = "" if listening else "/-/ready"
+        super().__init__(command, port, health, directory)
 
 
 class Alertmanager(Server):
