@@ -113,7 +113,7 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
-    _add_socket(parser, "unix socket for audit, explain and status to ask on")
+    _add_socket(parser, "unix socket for the verbs that ask")
     _add_state(parser, "keep history in this directory")
     parser.add_argument(
         "--no-state", action="store_true", help="keep no history of what is observed"

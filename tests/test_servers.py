@@ -208,6 +208,41 @@ def test_the_host_shows_its_own_devices(server: Queried) -> None:
     assert changed == rows("Devices that changed since another kernel ran", *labels)
 
 
+def number(server: Queried, dashboard: str, title: str) -> float:
+    """Return the one number of a panel."""
+    (query,) = (q for q in QUERIES if (q.dashboard, q.title) == (dashboard, title))
+    (value,) = server.query(query.expr, FLEET.end).values()
+    return value
+
+
+def test_no_number_of_the_host_is_wrong(server: Queried) -> None:
+    """What its first row says."""
+    there = [d for d in FLEET.machine(HOST, FLEET.end) if d.there]
+    expected = {
+        "Devices": len(there),
+        "Without a driver": sum(not device.driver for device in there),
+        "Findings": len(FLEET.findings(HOST, FLEET.end)),
+        "Divergences": FLEET.divergences(HOST, FLEET.end),
+    }
+    told = {title: number(server, "pci-observer-host", title) for title in expected}
+    assert expected == told
+
+
+def test_no_number_of_health_is_wrong(server: Queried) -> None:
+    """Sums over the hosts that report."""
+    hosts, end = truth.present(FLEET), FLEET.end
+    expected = {
+        "Imbalance of the books": 0,
+        "Events lost": sum(FLEET.lost(host, end) for host in hosts),
+        "Hooks missing": sum(FLEET.hooks_missing(host, end) for host in hosts),
+        "Histories degraded": sum(FLEET.store_degraded(host, end) for host in hosts),
+        "Longest silence": 1,
+        "Label sets dropped": 0,
+    }
+    told = {title: number(server, "pci-observer-health", title) for title in expected}
+    assert expected == told
+
+
 def test_nothing_fails_on_an_empty_fleet(tmp_path: Path) -> None:
     """No query errs where there is no data, and each number of the fleet is 0."""
     (tmp_path / "v").mkdir()

@@ -23,7 +23,9 @@ def host() -> model.Dashboard:
         "host",
         "PCI observer / Host",
         "Devices of one host with their drivers, findings, decisions and probes.",
-    ).with_variable(pieces.hosts(one=True))
+    )
+    board = board.with_variable(pieces.kernels())
+    board = board.with_variable(pieces.hosts(one=True))
     board = _overview(board.with_row(build.Row("Machine")))
     board = _devices(board.with_row(build.Row("Devices and findings")))
     board = _decisions(board.with_row(build.Row("Decisions")))

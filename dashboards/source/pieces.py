@@ -72,8 +72,6 @@ def kernels() -> build.QueryVariable:
 def hosts(*, one: bool = False) -> build.QueryVariable:
     """Return the variable that selects hosts, or one of them."""
     metric = f"pci_observer_kernel_info{{{OF_KERNEL}}}"
-    if one:
-        metric = f"pci_observer_kernel_info{{{JOB}}}"
     return _variable("host", "Host", metric, "instance", one=one)
 
 
