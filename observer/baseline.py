@@ -8,6 +8,7 @@ from observer import audit, comparison, kernel, pictures
 from observer.comparison import Side
 from observer.difference import difference
 from observer.findings.picture import unix_time
+from observer.state_directory import as_owner
 from observer.store import Kept, StoreError
 from observer.store import accept as keep
 from observer.terminal import counted
@@ -47,8 +48,10 @@ def accept(state: Path, machine: Machine) -> Standing:
     """Make the machine as it is the baseline. Raises PictureError."""
     document = audit.as_object(audit.audit(machine))
     unix_ns = machine.now_ns + machine.realtime_offset_ns
+    kept = Kept(kernel.boot_id(), machine.release, unix_ns, document)
     try:
-        keep(state, Kept(kernel.boot_id(), machine.release, unix_ns, document))
+        with as_owner(state.parent):
+            keep(state, kept)
     except StoreError as e:
         raise pictures.PictureError(str(e)) from e
     return show(state, machine)

@@ -197,11 +197,15 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from observer import history, store, story  # noqa: PLC0415
+    from observer import history, state_directory, store, story  # noqa: PLC0415
 
+    state = _state(options)
     try:
         address = options.address and story.normalised(options.address)
-        with store.Archive(_state(options) / store.FILE) as archive:
+        with (
+            state_directory.as_owner(state),
+            store.Archive(state / store.FILE) as archive,
+        ):
             read = history.read(archive, address)
     except (store.StoreError, story.StoryError) as e:
         return _fail(e, USAGE)

@@ -12,6 +12,7 @@ from observer.candidates import Matching
 from observer.comparison import Side
 from observer.depict import depict
 from observer.fields import FieldError
+from observer.state_directory import as_owner
 from observer.store import Archive, StoreError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def read(path: Path) -> Pictured:
 def baseline(state: Path) -> Kept | None:
     """Return the baseline; None: there is none yet. Raises PictureError."""
     try:
-        with Archive(state) as archive:
+        with as_owner(state.parent), Archive(state) as archive:
             return archive.baseline()
     except StoreError as e:
         raise PictureError(str(e)) from e
@@ -83,7 +84,7 @@ def of_kept(word: str, kept: Kept) -> Pictured:
 
 def _kept(word: str, state: Path) -> Kept:
     try:
-        with Archive(state) as archive:
+        with as_owner(state.parent), Archive(state) as archive:
             return _of_archive(word, archive)
     except StoreError as e:
         raise PictureError(f"{word}: no such file, and no boots are known: {e}") from e

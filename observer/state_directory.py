@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from observer.store import FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 USUAL: Final = Path("/var/lib/pci-observer")
 _OF_A_DISK: Final = "lost+found"  # where one is mounted for it
@@ -48,6 +49,32 @@ def prepare(path: Path, uid: int, gid: int) -> None:
             os.close(descriptor)
     except OSError as e:
         raise StateDirectoryError(f"{path}: {e.strerror}") from e
+
+
+@contextmanager
+def as_owner(path: Path) -> Iterator[None]:
+    """Be the directory's owner while its files are used, if we are root.
+
+    They are what the daemon's user made of them: a journal, a link or a pipe there must
+    not have root delete, write or read what that user could not.
+    """
+    try:
+        uid, gid = _owner(path.stat())
+    except OSError:  # whoever opens the file says why
+        uid = gid = 0
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    groups, own_gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own_gid)
+        os.setgroups(groups)
 
 
 def _check(path: Path, directory: int) -> None:

@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from stores import let_in
 
-from observer.state_directory import StateDirectoryError, default, prepare
+from observer.state_directory import (
+    StateDirectoryError,
+    as_owner,
+    default,
+    prepare,
+)
 
 OTHER = 12345
 
@@ -105,3 +111,47 @@ def test_the_capabilities_of_the_unit_suffice(tmp_path: Path) -> None:
             timeout=60,
         )
     assert {(OTHER, OTHER)} == {owner(directory), owner(directory / "history.sqlite")}
+
+
+# In a process of its own: whoever fails here must not go on as another user.
+CHILD = """
+import os, sys
+from pathlib import Path
+from observer.state_directory import as_owner
+directory, precious = map(Path, sys.argv[1:])
+before = os.getresuid(), os.getresgid(), os.getgroups()
+with as_owner(directory):
+    print(os.geteuid(), os.getegid(), os.getgroups())
+    for file in (directory / "history.sqlite-journal", precious):
+        try:
+            print(file.read_text())
+        except PermissionError:
+            print("refused")
+assert before == (os.getresuid(), os.getresgid(), os.getgroups())
+print(precious.read_text())
+"""
+
+
+def test_root_uses_the_files_as_their_owner(tmp_path: Path) -> None:
+    """A link to what root alone may read leads nowhere; then we are root again."""
+    let_in(tmp_path)
+    directory, precious = tmp_path / "state", tmp_path / "precious"
+    prepare(directory, OTHER, OTHER)
+    precious.write_text("secret")
+    precious.chmod(0o600)
+    (directory / "history.sqlite-journal").symlink_to(precious)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, directory, precious],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    expected = [f"{OTHER} {OTHER} []", "refused", "refused", "secret"]
+    assert expected == done.stdout.splitlines()
+
+
+def test_what_is_our_own_is_used_as_it_is(tmp_path: Path) -> None:
+    """And what is not there is for others to complain of."""
+    for directory in (tmp_path, tmp_path / "none"):
+        with as_owner(directory):
+            assert 0 == os.geteuid()

@@ -370,3 +370,20 @@ def test_a_damaged_file_is_read_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="is damaged"):
         Archive(tmp_path / FILE)
     assert [tmp_path / FILE] == list(tmp_path.iterdir())
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe in its place would never open."""
+    path = tmp_path / FILE
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="is no file"):
+        open_archive(path)
+
+
+def test_the_schema_is_not_trusted(tmp_path: Path) -> None:
+    """Whoever wrote the file does not choose what is called when it is read."""
+    path = tmp_path / FILE
+    with closing(open_store(path)) as connection:
+        assert (0,) == connection.execute("PRAGMA trusted_schema").fetchone()
+    with closing(open_archive(path)) as connection:
+        assert (0,) == connection.execute("PRAGMA trusted_schema").fetchone()

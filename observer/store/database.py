@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, time
@@ -90,6 +91,7 @@ def open_store(
         )
     try:
         with failing(path):
+            _distrust(connection)
             _set_up(connection, path, steps, check_seconds)
     except BaseException:
         connection.close()
@@ -103,7 +105,7 @@ def open_archive(path: Path, *, steps: Sequence[str] = STEPS) -> Connection:
     Raises StoreError where it is not there, is damaged or may not be read.
     """
     try:
-        path.open("rb").close()  # SQLite's own words tell neither
+        _look_at(path)  # SQLite's own words tell neither
     except FileNotFoundError as e:
         raise StoreError(
             f"{path} is not there; a daemon that keeps history makes it "
@@ -122,11 +124,27 @@ def open_archive(path: Path, *, steps: Sequence[str] = STEPS) -> Connection:
         )
     try:
         with failing(path):
+            _distrust(connection)
             _check_readable(connection, path, steps)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _distrust(connection: Connection) -> None:
+    """Let what stands in the file's schema call nothing that has effects elsewhere."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def _look_at(path: Path) -> None:
+    """Open the file to read, to learn why that fails; a pipe would never open."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreError(f"{path} is no file")
+    finally:
+        os.close(descriptor)
 
 
 def set_aside(path: Path) -> Path:
