@@ -45,7 +45,7 @@ def directory_of(release: str, root: Path) -> Path:
 def installed(directory: Path, root: Path, *, image: Path | None = None) -> Kernel:
     """Read the kernel whose modules are in `directory`; its image, or the one named.
 
-    Raises TargetError when this is no directory of modules.
+    Raises TargetError when this is no directory of modules, or what was named no image.
     """
     if not (directory / "modules.dep").is_file():
         raise TargetError(
@@ -91,17 +91,17 @@ def _beside(directory: Path, release: str, root: Path) -> Iterator[Path]:
 def _rules(
     image: Path | None, places: list[Path]
 ) -> tuple[Rules | None, tuple[str, ...]]:
-    if image is None:
-        image = next(filter(Path.is_file, places), None)
-        if image is None:
-            gap = "no kernel image beside its modules; name it with --image"
-            return None, (_unknown(gap),)
+    found = image or next(filter(Path.is_file, places), None)
+    if found is None:
+        gap = "no kernel image beside its modules; name it with --image"
+        return None, (_unknown(gap),)
     try:
-        layout = layout_of(Btf(btf_of(image)))
-    except ImageError as error:
-        return None, (_unknown(str(error)),)
-    except (BtfError, LayoutError) as error:
-        return None, (_unknown(f"{image}: {error}"),)
+        layout = layout_of(Btf(btf_of(found)))
+    except (ImageError, BtfError, LayoutError) as error:
+        reason = str(error) if isinstance(error, ImageError) else f"{found}: {error}"
+        if image is not None:
+            raise TargetError(reason) from error
+        return None, (_unknown(reason),)
     return Rules(layout.name, layout.semantics, layout.new_id_rules), ()
 
 

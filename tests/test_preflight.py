@@ -813,6 +813,13 @@ def test_override_only_entries_of_the_new_kernel() -> None:
     assert ("vfio_pci",) == found.devices[0].override_only
 
 
+def test_override_only_entries_where_the_running_kernel_is_unknown() -> None:
+    """Then what is new can't be told, and is not."""
+    here = kernel({}, release="6.12.90")
+    found = predict(kernel(HERE), device(bound="e1000"), here=here)
+    assert [] == [note for note in notes(found) if "is new for" in note]
+
+
 def test_modules_of_the_running_kernel_are_not_known() -> None:
     """Then what is new can't be told, and is not."""
     found = predict(

@@ -67,13 +67,17 @@ def test_a_named_image(tmp_path: Path) -> None:
     """The one that is named is taken, and nothing else tried."""
     directory = kernel(tmp_path)
     (directory / "vmlinuz").write_bytes(IMAGE)
-    found = installed(directory, tmp_path, image=tmp_path / "missing")
-    assert None is found.rules
-    (gap,) = found.gaps
-    assert gap == (
-        f"The rules of the target kernel are taken for linux-5.15: {tmp_path}/missing: "
-        "No such file or directory."
-    )
+    missing = tmp_path / "missing"
+    with pytest.raises(TargetError, match=f"^{missing}: No such file or directory$"):
+        installed(directory, tmp_path, image=missing)
+    missing.write_bytes(b"MZ")
+    with pytest.raises(TargetError, match="not a Linux x86 boot image"):
+        installed(directory, tmp_path, image=missing)
+    missing.write_bytes(elf(b".BTF", b"no types"))
+    with pytest.raises(TargetError, match=f"^{missing}: "):
+        installed(directory, tmp_path, image=missing)
+    missing.write_bytes(IMAGE)
+    assert installed(directory, tmp_path, image=missing).rules is not None
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ def modules(view: View) -> Iterator[Note]:
 
 def override_only(view: View) -> Iterator[Note]:
     """Yield modules that match with driver_override only, where that is new."""
+    if not view.here.modules.known:
+        return
     found: dict[str, int] = {}
     for device in view.machine.devices.values():
         before = view.here.modules.aliases.override_only_modules(device.ids)
