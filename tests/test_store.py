@@ -25,7 +25,7 @@ from observer.store import (
     Who,
     accept,
 )
-from observer.store.writer import BATCH, QUEUE
+from observer.store.writer import BATCH, QUEUE, RETRY_NS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -331,6 +331,38 @@ def test_baseline_of_an_operator(tmp_path: Path) -> None:
     store.close()
     with Archive(tmp_path / FILE) as archive:
         assert kept == archive.baseline()
+
+
+def test_a_baseline_is_read_when_the_file_opens_at_last(tmp_path: Path) -> None:
+    """A disk that comes late does not cost the comparison."""
+    stores.fill(tmp_path)
+    kept = Kept("by hand", "6.1", 3, OTHER)
+    accept(tmp_path / FILE, kept)
+    away = tmp_path.rename(tmp_path.with_name("away"))
+    clock = stores.Clock()
+    store = stores.store(tmp_path, clock=clock)
+    store.step()
+    assert (True, None) == (store.ready(), store.before())
+    away.rename(tmp_path)
+    clock.ktime_ns += RETRY_NS
+    store.step()
+    assert (kept, None) == (store.before(), store.accepted())
+    store.close()
+
+
+def test_what_is_accepted_while_the_file_is_closed(tmp_path: Path) -> None:
+    """It is taken up when the file opens again."""
+    clock = stores.Clock()
+    store = stores.store(tmp_path, clock=clock)
+    store.step()
+    store._fail("a disk is full", clock())  # noqa: SLF001 - as a step does
+    kept = Kept("by hand", "7.3", 3, OTHER)
+    accept(tmp_path / FILE, kept)
+    clock.ktime_ns += RETRY_NS
+    store(stores.JUDGED)
+    store.step()
+    assert (None, kept) == (store.before(), store.accepted())
+    store.close()
 
 
 def test_accept_makes_no_store(tmp_path: Path) -> None:

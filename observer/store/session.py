@@ -68,6 +68,7 @@ class Session:
             raise
 
     def _enter(self, running: Running, now: Moment) -> None:
+        self._data_version = self._read_data_version()  # before what it is about
         self.before = read_baseline(self._connection, self._path)
         with transaction(self._connection, self._path):
             self._boot = enter_boot(self._connection, running, now)
@@ -76,7 +77,6 @@ class Session:
             self.size_bytes = size(self._connection)
         self._said = Wanted()
         self._alive_ns = now.ktime_ns
-        self._data_version = self._read_data_version()
 
     def write(
         self, batch: Sequence[Observation], wanted: Wanted, limits: Limits, now: Moment

@@ -91,7 +91,7 @@ class Store:
         self._session: Session | None = None
         self._before: Kept | None = None
         self._accepted: Kept | None = None
-        self._ready = self._off = False
+        self._ready = self._off = self._opened = False
         self._set_aside = 0
         self._problem: str | None = None
         self._retry_ns = self._tell_ns = 0
@@ -216,8 +216,11 @@ class Store:
         except (NewerError, TakenError):
             self._off = True
             raise
-        if not self._ready:
+        if self._opened:  # what was accepted while it was closed
+            self._accepted = self._session.before or self._accepted
+        else:
             self._before = self._session.before
+        self._opened = True
         return self._session
 
     def _write(self, session: Session, moment: Moment) -> None:
