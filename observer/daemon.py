@@ -578,13 +578,14 @@ def _store(
     if options.state is None:
         return None
     try:
+        boot_id = kernel.boot_id()
         state_directory.prepare(options.state, *ids)
-    except state_directory.StateDirectoryError as e:
+    except (OSError, state_directory.StateDirectoryError) as e:
         logger.warning("history is not kept", error=str(e))
         return None
     layout = attachment.layout
     running = Running(
-        kernel.boot_id(),
+        boot_id,
         *kernel.running(),
         layout.name,
         layout.semantics,

@@ -730,9 +730,19 @@ def test_whole_run(tmp_path: Path) -> None:
     assert uids == {path.stat().st_uid for path in (tmp_path / "state").iterdir()}
 
 
-def test_without_a_directory_for_history(tmp_path: Path) -> None:
+NO_BOOT_ID = """
+daemon.kernel.boot_id = lambda: Path("/nowhere").read_text()
+daemon.run("""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("sys.argv[2]", "sys.argv[2], 'no', 'parent'"), ("\ndaemon.run(", NO_BOOT_ID)],
+    ids=["no directory", "no boot id"],
+)
+def test_without_what_history_needs(before: str, after: str, tmp_path: Path) -> None:
     """It is told in one line, and the rest is done."""
-    child = CHILD.replace("sys.argv[2]", "sys.argv[2], 'no', 'parent'")
+    child = CHILD.replace(before, after)
     done = ran(child, tmp_path)
     told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert ["history is not kept"] == [each for each in told if "history" in each]
