@@ -12,4 +12,18 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"
+# Tests start servers themselves: nothing is to listen on this machine's ports, now or
+# after a reboot, because of them.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' > $policy
+    chmod +x $policy
+    trap 'rm -f $policy' EXIT
+fi
+apt-get -qq update || exit
+apt-get -qq install -y --no-install-recommends "${missing[@]}" || exit
+for package in "${missing[@]}"; do
+    if [ -e "/lib/systemd/system/$package.service" ]; then
+        systemctl --quiet disable "$package.service" 2> /dev/null || true
+    fi
+done
