@@ -34,7 +34,7 @@ class Keeping:
         self._store = store
         self._logger = logger
         self._lasting = Lasting()
-        self._first_ns: int | None = None
+        self._first_ns: int | None = None  # from when on findings could stand
         self._standing: tuple[Finding, ...] | None = None  # not yet kept
         self._baseline: Kept | None = None
         self._unchanged = False  # against the baseline, at the last audit
@@ -75,6 +75,8 @@ class Keeping:
             return
         self._tell(self._store)
         self._rebase(self._store)
+        if self._first_ns is not None and self.regression.waits(now_ns):
+            self._first_ns = now_ns  # those that are regressions can't stand yet
         if self._first_ns is None or now_ns - self._first_ns < SETTLED_NS:
             return
         if self._standing is not None:

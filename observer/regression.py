@@ -57,11 +57,18 @@ class Regression:
 
         It is not while its own kernel runs: then it is just an earlier state.
         """
+        return None if self.waits(now_ns) else self._other()
+
+    def waits(self, now_ns: int) -> bool:
+        """Tell whether there is something to compare with, and it is not time yet."""
         self._rested = self._rested or self._at_rest(now_ns)
+        return self._other() is not None and not self._rested
+
+    def _other(self) -> Pictured | None:
+        """Return the baseline if another kernel made it."""
         baseline = self._baseline
-        if baseline is None or baseline.release == self._release:
-            return None
-        return baseline if self._rested else None
+        own = baseline is None or baseline.release == self._release
+        return None if own else baseline
 
     def _at_rest(self, now_ns: int) -> bool:
         rested = now_ns - self._last_ns >= REST_NS

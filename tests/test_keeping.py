@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import machines
 import stores
+from test_series import changed
 from test_standing import finding
 
 from observer import log
 from observer.audit import as_object, audit
+from observer.findings import Kind
 from observer.keeping import SETTLED_NS, Keeping
 from observer.lasting import LASTING_NS
-from observer.regression import Regression
-from observer.store import FILE, Archive, Counts
+from observer.regression import REST_NS, Regression
+from observer.store import FILE, Archive, Counts, Kept, accept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,30 @@ def test_findings_once_they_had_time_to_stand(tmp_path: Path) -> None:
             assert second == bool(archive.findings())
         made.step(START_NS + SETTLED_NS)
         made.close()
+    with Archive(tmp_path / FILE) as archive:
+        assert [None] == [each.end_ktime_ns for each in archive.findings()]
+
+
+def test_a_regression_outlives_a_restart(tmp_path: Path) -> None:
+    """It can stand again only once it is compared: until then nothing ends."""
+    store = stores.store(tmp_path)
+    store.step()
+    other = audit(machines.machine(DEVICE, release="6.1"))
+    accept(tmp_path / FILE, Kept("other", "6.1", 1, as_object(other)))
+    lost = changed(DEVICE.address, Kind.DRIVER_LOST, "e1000", None)
+    rest_ns = START_NS + REST_NS
+    for _ in range(2):
+        made, _log = keeping(store)
+        store.step()
+        made.audited(audited(), ())
+        made.step(rest_ns - 1)  # long after findings of other kinds stand
+        store.step()
+        made.audited(audited(rest_ns), (lost,))
+        made.step(rest_ns + SETTLED_NS)
+        made.close()
+        store = stores.store(tmp_path)
+        store.step()
+    store.close()
     with Archive(tmp_path / FILE) as archive:
         assert [None] == [each.end_ktime_ns for each in archive.findings()]
 

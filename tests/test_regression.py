@@ -39,6 +39,14 @@ def test_it_is_compared_once_the_machine_rests() -> None:
     assert BASELINE is watched.compared_with(seconds(69))
 
 
+def test_it_waits_for_the_rest() -> None:
+    """Only where there is a baseline of another kernel; nothing comes after it."""
+    assert regression().waits(seconds(59.9))
+    assert not regression().waits(seconds(60))
+    assert not regression(release="6.1").waits(seconds(30))
+    assert not Regression("7.3", seconds(20)).waits(seconds(30))
+
+
 @pytest.mark.parametrize(
     ("observation", "matters"),
     [
