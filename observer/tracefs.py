@@ -226,7 +226,8 @@ class _Ring:
         """Give the ring's memory back; no kernel makes it smaller than a few KiB."""
         with suppress(OSError):  # an option of newer kernels
             self._write(self._root / "options/record-tgid", "0\n")
-        self._write(self._root / "buffer_size_kb", f"{_SMALLEST_KB}\n")
+        with suppress(OSError):  # busy: what was read must not be lost over it
+            self._write(self._root / "buffer_size_kb", f"{_SMALLEST_KB}\n")
 
 
 def _drained(path: Path) -> bytes:

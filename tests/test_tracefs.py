@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -76,6 +77,20 @@ def test_an_event_that_stays(ring: Tracefs) -> None:
     assert 284 == found.hits["m"]
     assert 1 == len(ring.definitions)
     assert "was ended before" in refused(ring)
+
+
+def test_memory_that_is_not_given_back(ring: Tracefs) -> None:
+    """The ring is busy: what was read is not lost for that."""
+
+    def write(path: Path, text: str) -> None:
+        if path.name == "buffer_size_kb":
+            raise OSError(errno.EBUSY, "busy")
+        ring.write(path, text)
+
+    cmdline = ring.root / "cmdline"
+    found = take(LAYOUT, roots=[ring.root], cmdline=cmdline, write=write)
+    assert found is not None
+    assert 284 == found.hits["m"]
 
 
 def test_events_of_others_stay(ring: Tracefs) -> None:
