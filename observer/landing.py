@@ -102,6 +102,7 @@ def _verdict(landing: Landing) -> str:
             (landing.status.divergences, "divergence"),
             (len(landing.findings), "finding"),
             (_missing(landing.status), "missing hook"),
+            (sum(landing.lost.values()), "lost event"),
         )
         if number
     ]

@@ -74,7 +74,8 @@ def test_a_healthy_host_reads_so() -> None:
     """In one line at the top."""
     told = landing(findings=0)
     healthy = told._replace(status=told.status._replace(hooks={}, divergences=0))
-    text = page(healthy).text
+    assert "1 lost event; " in page(healthy).text
+    text = page(healthy._replace(lost={"reserve": 0})).text
     assert "Nothing is wrong; " in text
     assert "Nothing is wrong with any device." in text
     assert "not needed by this kernel" in text
