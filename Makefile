@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: guest matrix soak bench lint clean
+.PHONY: bpf guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -35,6 +35,7 @@ help:
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
 	@echo "make soak     more of what is random, for an hour or so"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
+	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
 
 run: setup
@@ -113,6 +114,10 @@ build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 	@echo "setting up tests/browser"
 	@cd tests/browser && npm ci --no-progress --loglevel=error
 	@touch $@
+
+# What the package brings along for kernels: the same sources give the same bytes.
+bpf: setup
+	$(PYTHON) bpf/generate.py
 
 bench: setup-lab $(CACHE)/.fetched
 	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json

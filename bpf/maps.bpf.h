@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Maps and what every hook does with them. Offsets and sizes (DRV_*, DEV_*,
- * ID_SIZE, MATCH_ARGS, ...) come as -D constants from the running kernel's BTF;
+ * Maps and what every hook does with them. What differs between kernels (DRV_*,
+ * DEV_*, ID_SIZE, MATCH_ARGS, ...) comes as -D constants, each as KERNEL(value);
  * observer/hooks.py lists them.
  */
+
+/*
+ * A value that the loader may put in when the compiler has long gone: alone in a
+ * register, so that nothing is folded into it and no code depends on it.
+ */
+#define KERNEL(value)                                               \
+	({                                                          \
+		u64 alone;                                          \
+		asm volatile("%0 = %1" : "=r"(alone) : "i"(value)); \
+		alone;                                              \
+	})
 
 /* One registration of a driver. */
 struct registration {
 	u64 number;
 	u64 id_table;
 	u64 private; /* device_driver.p: another one is another registration */
+	u64 dynids; /* hash of those that were sent last */
 	u32 entries; /* in id_table, as far as announced */
 	u32 end; /* enum rec_end; REC_END_MORE: not announced yet */
 };
@@ -18,8 +30,29 @@ struct registration {
 struct snapshot {
 	u64 override; /* the pointer */
 	u64 override_hash;
-	u64 dynids_hash; /* of places, ids and count */
+	u64 dynids_hash; /* of ids and count */
+	u64 dynids_places; /* where they lie */
 };
+
+/*
+ * All that a decision depends on which came to nothing. With the driver's number
+ * in front, which nobody knows beforehand, no two texts can be made to look alike.
+ */
+struct decision {
+	u64 driver;
+	u64 ids; /* vendor, device, subvendor, subdevice */
+	u64 class_and_flags;
+	u64 override_hash;
+	u64 dynids_hash;
+};
+
+/* A decision that is known by its place here, once it was sent whole. */
+struct digest {
+	struct decision decision;
+	u64 sent;
+};
+
+#define HASH_PRIME 0x100000001b3ULL
 
 #define DYNIDS_MASK (2 * REC_DYNIDS - 1) /* bounds that the verifier can see */
 #define NAME_MASK (2 * REC_NAME_SIZE - 1)
@@ -37,11 +70,19 @@ struct call {
 	u64 drv;
 	u64 dev;
 	u64 copy; /* id_copy on kernels that have a third argument, else 0 */
+	u64 ret;
+	struct registration registration; /* as it was at entry */
 	struct snapshot at_entry;
 	struct snapshot at_exit;
 	u64 override[REC_OVERRIDE_SIZE / sizeof(u64)];
 	struct rec_match match;
 	char tail[TAIL_SIZE];
+};
+
+/* What the loader puts in once the hooks are attached. */
+struct settings {
+	u64 digests; /* 0: every decision is sent whole */
+	u64 pci_device_id_any; /* its address, 0: not known */
 };
 
 /* A (device_driver, device): correlates probes, whatever task they run in. */
@@ -69,6 +110,9 @@ BPF_F_TABLE("array", int, u64, counters, COUNTERS, BPF_F_MMAPABLE);
  */
 BPF_F_TABLE("lru_hash", u32, struct call, calls, 4096, BPF_F_NO_COMMON_LRU);
 BPF_ARRAY(blank_call, struct call, 1);
+BPF_TABLE("hash", u32, struct digest, digests, REC_DIGESTS);
+BPF_F_TABLE("array", int, u64, repeats, REC_DIGESTS, BPF_F_MMAPABLE);
+BPF_ARRAY(settings, struct settings, 1);
 BPF_TABLE("hash", u64, struct registration, registrations, 4096);
 BPF_TABLE("hash", struct pair, struct probe_start, probes, 1024);
 BPF_TABLE("hash", struct pair, u64, outer_probes, 1024);
@@ -80,6 +124,20 @@ static __always_inline void count(int which)
 
 	if (c)
 		__sync_fetch_and_add(c, 1);
+}
+
+static __always_inline u64 hash(u64 h, u64 word)
+{
+	h = (h ^ word) * HASH_PRIME;
+	return h ^ h >> 32;
+}
+
+static __always_inline struct settings read_settings(void)
+{
+	int zero = 0;
+	struct settings *s = settings.lookup(&zero), none = {};
+
+	return s ? *s : none;
 }
 
 static __always_inline u64 read_pointer(u64 address)

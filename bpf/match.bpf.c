@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /* pci_match_device(): its inputs at entry and at exit, and where its answer lies. */
 
-#define HASH_PRIME 0x100000001b3ULL
-
-static __always_inline u64 hash(u64 h, u64 word)
-{
-	h = (h ^ word) * HASH_PRIME;
-	return h ^ h >> 32;
-}
+#define DIGEST_PLACES 8 /* where a digest may lie, one after the other */
 
 /*
  * Before the conversion to device.driver_override the text can be freed under
@@ -46,6 +40,7 @@ static __always_inline void read_dynids(struct call *c, struct snapshot *s,
 					u64 ret, const u64 *same)
 {
 	u64 head = c->drv + DRV_DYNIDS, node = read_pointer(head), h = 0;
+	u64 places = 0;
 	u64 *id = (u64 *)c->tail;
 	u32 i;
 
@@ -61,47 +56,56 @@ static __always_inline void read_dynids(struct call *c, struct snapshot *s,
 				     id[2] == same[2] :
 			    ret && ret == node + DYNID_ID))
 			c->match.index = i;
-		h = hash(hash(hash(hash(h, node), id[0]), id[1]), id[2]);
+		h = hash(hash(hash(h, id[0]), id[1]), id[2]);
+		places = hash(places, node);
 		node = read_pointer(node);
 	}
 	if (node && node != head)
 		c->match.flags |= REC_MATCH_DYNIDS_TRUNCATED;
 	c->match.dynids = i;
 	s->dynids_hash = hash(h, i);
+	s->dynids_places = places;
 }
 
-/* For a kernel whose kallsyms are hidden: the dummy is known by what it holds. */
-static __always_inline int holds_any(u64 ret)
+/* Where its address is not known, the dummy is known by what it holds. */
+static __always_inline int is_dummy(u64 ret)
 {
+	u64 any = read_settings().pci_device_id_any;
 	u32 id[6] = {};
 
+	if (any)
+		return ret == any;
 	bpf_probe_read_kernel(id, sizeof(id), (void *)ret);
 	return (id[0] & id[1] & id[2] & id[3]) == 0xffffffff && !id[5];
 }
 
-static __always_inline u8 source_of(struct call *c, struct registration *r,
-				    u64 ret)
+static __always_inline u8 source_of(struct call *c, u64 ret)
 {
-	u64 offset = ret - r->id_table, limit = 32767 * ID_SIZE;
+	const struct registration *r = &c->registration;
+	u64 offset = ret - r->id_table, size = ID_SIZE, limit = 32767 * size;
 
 	if (r->end == REC_END_SENTINEL)
-		limit = (u64)r->entries * ID_SIZE;
+		limit = r->entries * size;
 	if (!ret)
 		return REC_SOURCE_NONE;
 	/* The copy of an id that is in the list no more has no place. */
 	if (c->copy && ret == c->copy)
 		return c->match.index < 0 ? REC_SOURCE_UNKNOWN :
 					    REC_SOURCE_DYNID;
-	if (ret == PCI_DEVICE_ID_ANY)
-		return REC_SOURCE_OVERRIDE;
-	if (r->id_table && offset < limit && !(offset % ID_SIZE)) {
-		c->match.index = offset / ID_SIZE;
+	if (r->id_table && offset < limit && !(offset % size)) {
+		c->match.index = offset / size;
 		return REC_SOURCE_STATIC;
 	}
 	if (c->match.index >= 0)
 		return REC_SOURCE_DYNID;
-	return !PCI_DEVICE_ID_ANY && holds_any(ret) ? REC_SOURCE_OVERRIDE :
-						      REC_SOURCE_UNKNOWN;
+	return is_dummy(ret) ? REC_SOURCE_OVERRIDE : REC_SOURCE_UNKNOWN;
+}
+
+/* The ids lie in a row: layout.py checks it. */
+static __always_inline void fill_ids(struct rec_match *m, u64 dev)
+{
+	bpf_probe_read_kernel(&m->vendor, 4 * sizeof(u16) + sizeof(u32),
+			      (void *)(dev + DEV_VENDOR));
 }
 
 static __always_inline void fill_device(struct rec_match *m, u64 dev)
@@ -109,11 +113,6 @@ static __always_inline void fill_device(struct rec_match *m, u64 dev)
 	u8 virtfn = 0;
 
 	fill_text(m->address, sizeof(m->address), read_pointer(dev + DEV_NAME));
-	bpf_probe_read_kernel(&m->vendor, 2, (void *)(dev + DEV_VENDOR));
-	bpf_probe_read_kernel(&m->device, 2, (void *)(dev + DEV_DEVICE_ID));
-	bpf_probe_read_kernel(&m->subvendor, 2, (void *)(dev + DEV_SUBVENDOR));
-	bpf_probe_read_kernel(&m->subdevice, 2, (void *)(dev + DEV_SUBDEVICE));
-	bpf_probe_read_kernel(&m->class, 4, (void *)(dev + DEV_CLASS));
 	bpf_probe_read_kernel(&virtfn, 1, (void *)(dev + DEV_IS_VIRTFN_BYTE));
 	if (virtfn & DEV_IS_VIRTFN_MASK)
 		m->flags |= REC_MATCH_IS_VIRTFN;
@@ -165,24 +164,18 @@ static __always_inline void settle(struct call *c)
 	}
 }
 
-static __always_inline int enter_match(u64 drv, u64 dev, u64 copy)
+static __always_inline int enter_match(struct call *c)
 {
-	struct call *c = call_of_task(1);
-	struct registration *r;
+	struct registration *r, unknown = {};
 
-	if (!c)
-		return 0; /* its exit is counted as one without entry */
-	settle(c);
 	count(COUNT_MATCH_ENTERED);
-	c->drv = drv;
-	c->dev = dev;
-	c->copy = copy;
 	c->match.flags = 0;
 	read_override(c, &c->at_entry);
 	read_dynids(c, &c->at_entry, 0, 0);
-	r = registration_of(drv);
+	r = registration_of(c->drv);
 	if (r && r->end == REC_END_MORE)
-		announce(r, drv);
+		announce(r, c->drv);
+	c->registration = r ? *r : unknown;
 	return 0;
 }
 
@@ -193,25 +186,100 @@ static __always_inline u8 changes(const struct snapshot *a,
 
 	if (a->override != b->override || a->override_hash != b->override_hash)
 		flags |= REC_MATCH_OVERRIDE_CHANGED;
-	if (a->dynids_hash != b->dynids_hash)
+	if (a->dynids_hash != b->dynids_hash ||
+	    a->dynids_places != b->dynids_places)
 		flags |= REC_MATCH_DYNIDS_CHANGED;
 	return flags;
 }
 
+static __always_inline int is_same(const struct decision *a,
+				   const struct decision *b)
+{
+	return !((a->driver ^ b->driver) | (a->ids ^ b->ids) |
+		 (a->class_and_flags ^ b->class_and_flags) |
+		 (a->override_hash ^ b->override_hash) |
+		 (a->dynids_hash ^ b->dynids_hash));
+}
+
+/*
+ * The digest of the decision, if need be a new one. Two CPUs that want the same
+ * place for it don't both get it; the other one looks again.
+ */
+static __always_inline struct digest *digest_of(struct call *c)
+{
+	struct rec_match *m = &c->match;
+	struct digest fresh = {}, *found;
+	u64 h;
+	u32 i, place;
+
+	fresh.decision.driver = c->registration.number;
+	fresh.decision.ids = *(u64 *)&m->vendor;
+	fresh.decision.class_and_flags = m->class | (u64)m->flags << 32;
+	fresh.decision.override_hash = c->at_exit.override_hash;
+	fresh.decision.dynids_hash = c->at_exit.dynids_hash;
+	h = hash(fresh.decision.driver, fresh.decision.ids);
+	h = hash(h, fresh.decision.class_and_flags);
+	h = hash(h, fresh.decision.override_hash);
+	h = hash(h, fresh.decision.dynids_hash);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < DIGEST_PLACES; i++) {
+		place = (h + i) & (REC_DIGESTS - 1);
+		found = digests.lookup(&place);
+		if (!found) {
+			digests.insert(&place, &fresh);
+			found = digests.lookup(&place);
+		}
+		if (found && is_same(&found->decision, &fresh.decision)) {
+			m->digest = place + 1;
+			return found;
+		}
+	}
+	count(COUNT_NO_DIGEST);
+	return 0;
+}
+
+static __always_inline int count_repeat(u32 digest)
+{
+	int place = digest - 1;
+	u64 *n = repeats.lookup(&place);
+
+	if (!n)
+		return 0;
+	__sync_fetch_and_add(n, 1);
+	count(COUNT_REPEATED);
+	return 1;
+}
+
+/*
+ * What came to nothing and is beyond doubt is sent whole once and then only
+ * counted. A match is always sent: it says which device may be bound. So is the
+ * first decision after the dynids changed, even back to what they were.
+ */
+static __always_inline struct digest *repeatable(struct call *c)
+{
+	struct rec_match *m = &c->match;
+
+	m->digest = 0;
+	if (!read_settings().digests || m->source != REC_SOURCE_NONE ||
+	    m->flags & ~REC_MATCH_DYNIDS_TRUNCATED ||
+	    c->registration.end == REC_END_MORE)
+		return 0;
+	return digest_of(c);
+}
+
 static __always_inline void report(struct call *c, u64 ret)
 {
-	struct registration *r = registrations.lookup(&c->drv), unknown = {};
 	struct rec_match *m = &c->match;
+	struct registration *r;
+	struct digest *digest;
 	u64 same[3] = {};
 	u32 size;
 
-	if (!r)
-		r = &unknown;
 	read_override(c, &c->at_exit);
 	if (c->copy && ret == c->copy)
 		bpf_probe_read_kernel(same, sizeof(same), (void *)ret);
 	read_dynids(c, &c->at_exit, ret, c->copy ? same : 0);
-	m->source = source_of(c, r, ret);
+	m->source = source_of(c, ret);
 	if (m->source == REC_SOURCE_NONE || m->source == REC_SOURCE_OVERRIDE)
 		m->index = -1;
 #ifdef BREAK_SNAPSHOT /* for tests: every decision looks as if made in a race */
@@ -219,67 +287,120 @@ static __always_inline void report(struct call *c, u64 ret)
 	c->at_entry.dynids_hash ^= 1;
 #endif
 	m->flags |= changes(&c->at_entry, &c->at_exit);
+	fill_ids(m, c->dev);
+	digest = repeatable(c);
+	if (digest && digest->sent &&
+	    c->registration.dynids == c->at_exit.dynids_hash &&
+	    count_repeat(m->digest))
+		return;
 	fill_device(m, c->dev);
 	fill_task(&m->task);
 	size = fill_tail(c);
-	fill_head(&m->head, REC_MATCH, size, r->number);
-	count(COUNT_EMITTED);
-	if (events.ringbuf_output(m, size, 0))
+	fill_head(&m->head, REC_MATCH, size, c->registration.number);
+	count(COUNT_WHOLE);
+	if (events.ringbuf_output(m, size, 0)) {
 		count(COUNT_LOST_RESERVE);
+		return;
+	}
+	r = registrations.lookup(&c->drv);
+	if (r)
+		r->dynids = c->at_exit.dynids_hash;
+	if (digest)
+		digest->sent = 1;
 }
 
-static __always_inline int leave_match(u64 drv, u64 ret)
+static __always_inline int leave_match(struct call *c)
 {
-	struct call *c = call_of_task(0);
-	int entered = COUNT_MATCH_ENTERED;
-	u64 *any = counters.lookup(&entered);
-
-	/* fexit tells drv; a call of another drv is one whose exit was missed */
-	if (!c || !c->drv || (drv && drv != c->drv)) {
-		/* The exit is attached first: what it sees alone is not missed. */
-		if (any && *any)
-			count(COUNT_MATCH_NO_ENTRY);
-		return 0;
-	}
-	count(COUNT_MATCH_LEFT);
 	/*
 	 * new_id's duplicate test on kernels of the linux-5.11 rules asks with a
 	 * device that is on no bus: no decision.
 	 */
 	if (read_pointer(c->dev + DEV_BUS))
-		report(c, ret);
+		report(c, c->ret);
 	else
 		count(COUNT_SYNTHETIC);
 	c->drv = 0;
 	return 0;
 }
 
+/* The entry was missed, or the hook of the entry is not attached yet. */
+static __always_inline int no_entry(void)
+{
+	int entered = COUNT_MATCH_ENTERED;
+	u64 *any = counters.lookup(&entered);
+
+	/* The exit is attached first: what it sees alone is not missed. */
+	if (any && *any)
+		count(COUNT_MATCH_NO_ENTRY);
+	return 0;
+}
+
 #ifdef FENTRY
-/* Arguments, then the return value; copied, or the verifier takes them for typed. */
+/*
+ * Arguments, then the return value. The verifier takes them for typed until they
+ * were in a map. It knows MATCH_ARGS and does not look at what this kernel does not
+ * have, as long as the compiler leaves each of them where it stands.
+ */
+#define ARGUMENT(ctx, place)                                \
+	({                                                  \
+		u64 value;                                  \
+		asm volatile("%0 = *(u64 *)(%1 + %2)"       \
+			     : "=r"(value)                  \
+			     : "r"(ctx), "i"(8 * (place))); \
+		value;                                      \
+	})
+
 int enter_pci_match_device(u64 *ctx)
 {
-	u64 a[3] = {};
+	struct call *c = call_of_task(1);
 
-	bpf_probe_read_kernel(a, sizeof(u64) * MATCH_ARGS, ctx);
-	return enter_match(a[0], a[1], a[2]);
+	if (!c)
+		return 0; /* its exit is counted as one without entry */
+	settle(c);
+	c->drv = ARGUMENT(ctx, 0);
+	c->dev = ARGUMENT(ctx, 1);
+	c->copy = 0;
+	if (MATCH_ARGS == 3)
+		c->copy = ARGUMENT(ctx, 2);
+	barrier();
+	return enter_match(c);
 }
 
 int leave_pci_match_device(u64 *ctx)
 {
-	u64 a[4] = {};
+	struct call *c = call_of_task(0);
 
-	bpf_probe_read_kernel(a, sizeof(u64) * (MATCH_ARGS + 1), ctx);
-	return leave_match(a[0], a[MATCH_ARGS]);
+	/* A call of another driver is one whose exit was missed. */
+	if (!c || !c->drv || c->drv != ARGUMENT(ctx, 0))
+		return no_entry();
+	if (MATCH_ARGS == 3)
+		c->ret = ARGUMENT(ctx, 3);
+	else
+		c->ret = ARGUMENT(ctx, 2);
+	barrier();
+	return leave_match(c);
 }
 #else
 int enter_pci_match_device(struct pt_regs *ctx)
 {
-	return enter_match(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx),
-			   MATCH_ARGS == 3 ? PT_REGS_PARM3(ctx) : 0);
+	struct call *c = call_of_task(1);
+
+	if (!c)
+		return 0; /* its exit is counted as one without entry */
+	settle(c);
+	c->drv = PT_REGS_PARM1(ctx);
+	c->dev = PT_REGS_PARM2(ctx);
+	c->copy = PT_REGS_PARM3(ctx) * (MATCH_ARGS == 3);
+	return enter_match(c);
 }
 
 int leave_pci_match_device(struct pt_regs *ctx)
 {
-	return leave_match(0, PT_REGS_RC(ctx));
+	struct call *c = call_of_task(0);
+
+	if (!c || !c->drv)
+		return no_entry();
+	c->ret = PT_REGS_RC(ctx);
+	return leave_match(c);
 }
 #endif

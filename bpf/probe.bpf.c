@@ -29,11 +29,9 @@ static __always_inline int enter_probe(u64 drv, u64 device)
 	if (!is_pci(device))
 		return 0;
 	count(COUNT_PROBE_ENTERED);
-#ifdef PROBE_SPLIT
-	if (!outer_probes.lookup(&pair))
+	if (PROBE_SPLIT && !outer_probes.lookup(&pair))
 		start.path = REC_PATH_DIRECT;
 	outer_probes.delete(&pair);
-#endif
 	start.ktime_ns = bpf_ktime_get_ns();
 	probes.update(&pair, &start);
 	return 1;

@@ -19,6 +19,7 @@
 #define REC_DYNIDS 32 /* dynids carried by one match */
 #define REC_ENTRIES 32 /* id_table entries in one rec_driver */
 #define REC_TEXT_SIZE 128 /* bytes of a write that are carried */
+#define REC_DIGESTS 32768 /* decisions that can be told apart */
 
 enum rec_kind {
 	REC_DRIVER = 1,
@@ -115,7 +116,8 @@ struct rec_match {
 	u8 dynids;
 	u8 name_size;
 	u8 override_size;
-	u8 pad[5];
+	u8 pad;
+	u32 digest; /* decisions like this one are counted there, 0: they are not */
 	char tail[];
 };
 
@@ -174,11 +176,11 @@ struct rec_write {
 
 /* Places in the counters map; all only grow. */
 enum counter {
-	COUNT_EMITTED = 0, /* match decisions the exit hook saw whole */
+	COUNT_WHOLE = 0, /* match decisions that were to be sent */
 	COUNT_LOST_RESERVE = 1, /* of these, no room in the ring */
 	COUNT_SYNTHETIC = 2, /* new_id's fake device, no decision */
 	COUNT_MATCH_ENTERED = 3,
-	COUNT_MATCH_LEFT = 4, /* exits with their entry */
+	COUNT_REPEATED = 4, /* other match decisions, counted in repeats */
 	COUNT_MATCH_NO_ENTRY = 5, /* exits without an entry */
 	COUNT_PROBE_ENTERED = 6, /* PCI devices only */
 	COUNT_PROBE_LEFT = 7,
@@ -186,6 +188,7 @@ enum counter {
 	COUNT_MATCH_NO_EXIT = 9, /* entries found without their exit */
 	COUNT_WRITE_ENTERED = 10, /* PCI only; a counter by enum rec_file */
 	COUNT_WRITE_LEFT = 16, /* by enum rec_file */
+	COUNT_NO_DIGEST = 22, /* match decisions sent for want of a digest */
 	COUNTERS = 32,
 };
 

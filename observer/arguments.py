@@ -80,6 +80,11 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
         help="size of the ring buffer, a power of two from 4096 on (default: 4 MiB)",
     )
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the programs with bcc instead of taking those that came along",
+    )
+    parser.add_argument(
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default="info",
@@ -110,6 +115,12 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         help="serve metrics on this address, or none (default: %(default)s)",
     )
     _add_series(parser)
+    parser.add_argument(
+        "--every-decision",
+        action="store_true",
+        help="take every decision from the kernel whole, instead of counting those "
+        "without a match that repeat an earlier one; --record does so as well",
+    )
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from observer.boot_coverage import NOT_RECORDED, read_coverage, read_records
 from observer.layout import Layout
 from observer.registered import NOT_TAKEN, Inventory, from_object
-from observer.ring import CounterMap, Ring
+from observer.ring import CounterMap, RepeatMap, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +37,11 @@ class Attachment(NamedTuple):
 
     layout: Layout
     method: str  # fentry or kprobe
+    programs: str  # shipped or compiled
     hooks: Mapping[str, str]  # function -> "" when attached, else why not
     ring: Ring
     counters: CounterMap
+    repeats: RepeatMap
     links: list[int]
     inventory: Inventory = NOT_TAKEN  # of the drivers, once the hooks were attached
     coverage: Coverage = NOT_RECORDED  # of the time before the hooks
@@ -101,21 +103,24 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
-    events, counters, drivers, boot, *links = descriptors
+    events, counters, repeats, drivers, boot, *links = descriptors
     before = _objects(boot)
     attachment = Attachment(
         layout=Layout.from_dict(message["layout"]),
         method=message["method"],
+        programs=message["programs"],
         hooks=message["hooks"],
         ring=Ring(events, message["ring_bytes"]),
         counters=CounterMap(counters),
+        repeats=RepeatMap(repeats),
         links=links,
         inventory=from_object(next(_objects(drivers))),
         coverage=read_coverage(next(before)),
         before=read_records(before),
     )
-    # Both are mapped; the ring's descriptor stays open for its wake-ups.
+    # All are mapped; the ring's descriptor stays open for its wake-ups.
     os.close(counters)
+    os.close(repeats)
     return attachment
 
 

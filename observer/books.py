@@ -15,6 +15,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Repeated,
     Seen,
     Source,
     StoreFile,
@@ -47,6 +48,8 @@ class Books:
         """Enter one observation."""
         if isinstance(observation, Judged):
             self._enter_decision(observation)
+        elif isinstance(observation, Repeated):
+            self._enter_repeated(observation)
         elif isinstance(observation, Probed):
             self._enter_probe(observation)
         elif isinstance(observation, Wrote):
@@ -64,6 +67,15 @@ class Books:
             self.divergences[name, judged.kind] += 1
         if judged.reason is not None:
             self.indeterminate[judged.reason] += 1
+
+    def _enter_repeated(self, repeated: Repeated) -> None:
+        name, count = repeated.driver, repeated.repeat.count
+        self.decisions[name, repeated.outcome.match] += count
+        self.judgements[repeated.judgement] += count
+        if repeated.kind is not None:
+            self.divergences[name, repeated.kind] += count
+        if repeated.reason is not None:
+            self.indeterminate[repeated.reason] += count
 
     def _enter_probe(self, probed: Probed) -> None:
         name = probed.probe.name

@@ -102,6 +102,14 @@ def insert(descriptor: int, key: bytes, value: bytes) -> bytes:
     return held.raw
 
 
+def put(descriptor: int, value: bytes) -> None:
+    """Set the only element of an array."""
+    held = ct.create_string_buffer(value, len(value))
+    key = ct.create_string_buffer(bytes(4), 4)
+    where = (descriptor, ct.addressof(key), ct.addressof(held), 0)
+    _bpf(_MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", *where), "filling a BPF map")
+
+
 def load(
     name: str, instructions: bytes, *, method: str, leave: bool, function_id: int = 0
 ) -> int:

@@ -94,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
             ),
             socket=options.socket,
             recording=options.record,
+            digests=not options.every_decision,
             state=None if options.no_state else _state(options),
             limits=Limits.of(days=options.state_days, mib=options.state_mib),
         ),
@@ -130,6 +131,7 @@ def _observe(options: argparse.Namespace, chosen: Options) -> int:
                 log_level=options.log_level,
                 log_form=options.log_format,
                 ring_bytes=options.ring_bytes,
+                compile=options.compile,
             )
         )
     except (ListenError, ControlError, TextfileError) as e:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from observer.hooks import SOURCES
-from observer.program import Map, Program, take_out_maps
+from observer.program import RINGBUF, Map, Program, take_out_maps
+from observer.shipped import BPF_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import ModuleType
-
-BPF_DIR: Final = Path(__file__).resolve().parent.parent / "bpf"
-_RINGBUF: Final = 27  # enum bpf_map_type
 
 
 class CompileError(Exception):
@@ -64,16 +62,19 @@ def unavailable() -> str:
 
 
 def compile_program(
-    constants: Mapping[str, int | None], bpf_dir: Path = BPF_DIR
+    constants: Mapping[str, int],
+    defines: Mapping[str, int | None],
+    bpf_dir: Path = BPF_DIR,
 ) -> Program:
-    """Compile all programs with these -D constants.
+    """Compile all programs with a kernel's constants and the other -D constants.
 
     Raises CompileError when bcc is absent or refuses the text.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir / "stub")
     bcc = _bcc()
     flags = [f"-I{bpf_dir}", "-Wall", "-Wno-unused-function", "-Werror"]
-    flags += [f"-D{k}" if v is None else f"-D{k}={v:#x}u" for k, v in constants.items()]
+    flags += [f"-D{name}=KERNEL({value:#x}u)" for name, value in constants.items()]
+    flags += [f"-D{k}" if v is None else f"-D{k}={v:#x}u" for k, v in defines.items()]
     try:
         module = bcc.BPF(text=source(bpf_dir).encode(), cflags=flags)
     except Exception as e:
@@ -114,7 +115,7 @@ def _extract(module: Any, lib: Any) -> Program:  # noqa: ANN401 - bcc has no typ
 
 def _table(module: ct.c_void_p, lib: Any, i: int) -> Map:  # noqa: ANN401
     kind = lib.bpf_table_type_id(module, i)
-    ring = kind == _RINGBUF  # bcc gives it a key and a value that the kernel refuses
+    ring = kind == RINGBUF  # bcc gives it a key and a value that the kernel refuses
     return Map(
         name=lib.bpf_table_name(module, i).decode(),
         type=kind,

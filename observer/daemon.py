@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from observer.boot_coverage import Coverage
     from observer.log import Logger
-    from observer.record import Record
+    from observer.record import Device, Record
     from observer.ring import Counters
 
 _POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
@@ -79,6 +79,8 @@ class Options(NamedTuple):
     limits: Limits = Limits()
     log_level: str = "info"
     log_form: str = "auto"
+    digests: bool = True  # what repeats is counted only
+    compile: bool = False  # the programs, here and now
     ring_bytes: int | None = None
     table_chunks: int | None = None
 
@@ -215,7 +217,9 @@ class Daemon:
         self._books = Books()
         self._release = kernel.running().release
         own = attachment.layout.semantics
-        self._what_if = WhatIf(own if why_not_live(own) is None else semantics)
+        self._what_if = WhatIf(
+            own if why_not_live(own) is None else semantics, self._kinds
+        )
         self._log = log.LogSink(logger, partial(why, semantics))
         self._recent = Recent()
         start, complete = self._start(looker)
@@ -305,6 +309,7 @@ class Daemon:
             layout=layout.name,
             semantics=self._semantics,
             method=self._attachment.method,
+            programs=self._attachment.programs,
             metrics=f"http://{address}/metrics" if address else None,
         )
         for hook, problem in self._attachment.hooks.items():
@@ -395,6 +400,14 @@ class Daemon:
             now_ns = time.monotonic_ns()
             yield Loss(0, now_ns, LossStage.UEVENT, lost)
 
+    def _kinds(self) -> dict[str, tuple[Device, str | None]]:
+        """Return what drivers tell the devices apart by, for another thread."""
+        devices = self._upkeep.machine().devices
+        return {
+            address: (device.ids, device.driver_override)
+            for address, device in devices.items()
+        }
+
     def _start(self, looker: Looker) -> tuple[Machine, bool]:
         """Put together what the loader read and what sysfs shows, if that is at hand.
 
@@ -459,7 +472,7 @@ class Daemon:
         """Return the hooks' counters and what was counted before them."""
         counters, before = self._live.counters, self._coverage
         return counters._replace(
-            emitted=counters.emitted + before.emitted,
+            whole=counters.whole + before.emitted,
             lost_reserve=counters.lost_reserve + before.emitted - before.decoded,
             synthetic=counters.synthetic + before.synthetic,
         )
@@ -531,6 +544,10 @@ def _loader_arguments(options: Options) -> tuple[str, ...]:
         arguments += ("--ring-bytes", str(options.ring_bytes))
     if options.table_chunks is not None:
         arguments += ("--table-chunks", str(options.table_chunks))
+    if options.recording is not None or not options.digests:
+        arguments += ("--no-digests",)  # a recording has every decision
+    if options.compile:
+        arguments += ("--compile",)
     return arguments
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from observer.record import StoreFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from observer.layout import Layout
 
 # bpf/ in the order in which one program text is made of it.
@@ -36,7 +38,7 @@ HOOKS: Final = (
 METHODS: Final = ("fentry", "kprobe")
 
 # Offsets that the programs use; the others of the layout serve elsewhere.
-_CONSTANTS: Final = (
+_OFFSETS: Final = (
     "DRV_NAME",
     "DRV_DRIVER",
     "DRV_PRIVATE",
@@ -49,10 +51,6 @@ _CONSTANTS: Final = (
     "DEV_NAME",
     "DEV_BUS",
     "DEV_VENDOR",
-    "DEV_DEVICE_ID",
-    "DEV_SUBVENDOR",
-    "DEV_SUBDEVICE",
-    "DEV_CLASS",
     "DEV_IS_VIRTFN_BYTE",
     "DEV_IS_VIRTFN_MASK",
     "DEVICE_BUS",
@@ -61,6 +59,7 @@ _CONSTANTS: Final = (
     "BUS_NAME",
     "MATCH_ARGS",
 )
+CONSTANTS: Final = (*_OFFSETS, "DEV_OVERRIDE", "PROBE_SPLIT")
 
 
 class Hook(NamedTuple):
@@ -95,27 +94,22 @@ def method_of(function: str, method: str) -> str:
     return "kprobe" if function in STORES.values() else method
 
 
-def constants(
-    layout: Layout,
-    *,
-    method: str,
-    pci_device_id_any: int,
-    ring_bytes: int = RING_BYTES,
-    table_chunks: int = TABLE_CHUNKS,
-) -> dict[str, int | None]:
-    """Return the -D constants of the programs; None stands for a bare -D.
-
-    ``pci_device_id_any`` is that symbol's address, 0 where kallsyms hides it.
-    """
-    values: dict[str, int | None] = {name: layout.offsets[name] for name in _CONSTANTS}
+def constants(layout: Layout) -> dict[str, int]:
+    """Return what the programs must know of a kernel, by name: KERNEL of bpf/."""
+    values = {name: layout.offsets[name] for name in _OFFSETS}
     if "DEV_OVERRIDE" in layout.offsets:
         values["DEV_OVERRIDE"] = layout.offsets["DEV_OVERRIDE"]
-    values["PCI_DEVICE_ID_ANY"] = pci_device_id_any
+    values["PROBE_SPLIT"] = int(layout.probe_function == INNER_PROBE)
+    return values
+
+
+def defines(
+    method: str, *, table_chunks: int = TABLE_CHUNKS, extra: Iterable[str] = ()
+) -> dict[str, int | None]:
+    """Return the other -D constants; None stands for a bare -D."""
+    # bcc asks for a size in pages; the ring gets its own when it is created.
+    values: dict[str, int | None] = {"RING_PAGES": 1, "PAGE_SIZE": 4096}
     values["TABLE_CHUNKS"] = table_chunks
-    values["RING_PAGES"] = ring_bytes // 4096
-    values["PAGE_SIZE"] = 4096
-    if layout.probe_function == INNER_PROBE:
-        values["PROBE_SPLIT"] = None
     if method == "fentry":
         values["FENTRY"] = None
-    return values
+    return values | dict.fromkeys(extra)

@@ -73,6 +73,8 @@ _OFFSETS: Final = {
     "DRIVER_BUS": ("device_driver", "bus"),
 }
 
+_IDS_IN_A_ROW: Final = (2, 4, 6, 8)  # bytes behind pci_dev.vendor
+
 
 class LayoutError(Exception):
     """No layout can be made of this; the message says what is missing."""
@@ -210,7 +212,19 @@ def _constants(btf: Btf, features: frozenset[str], match_args: int) -> dict[str,
     elif _DEVICE in features:
         name = _offset(btf, "device", "driver_override", "name")
         constants["DEV_OVERRIDE"] = constants["DEV_DEVICE"] + name
+    _check_ids(constants)
     return constants | _is_virtfn(btf)
+
+
+def _check_ids(constants: Mapping[str, int]) -> None:
+    """Make sure that the programs can read a device's ids at once."""
+    names = ("DEV_DEVICE_ID", "DEV_SUBVENDOR", "DEV_SUBDEVICE", "DEV_CLASS")
+    places = tuple(constants[name] - constants["DEV_VENDOR"] for name in names)
+    if places != _IDS_IN_A_ROW:
+        raise LayoutError(
+            "the ids of struct pci_dev lie in another order than in every kernel "
+            f"known; {_REPORT}"
+        )
 
 
 def _is_virtfn(btf: Btf) -> dict[str, int]:

@@ -8,7 +8,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from observer import abi, hooks
-from observer.record import Loss, LossStage
+from observer.record import Loss, LossStage, Match, Repeat
 from observer.ring import Counters
 from observer.wire import Decoder, WireError
 
@@ -59,7 +59,11 @@ class Live:
         self._matches, self._probes = Floor(MATCH_TICKS), Floor(PROBE_TICKS)
         self._writes = {file: Floor(PROBE_TICKS) for file in abi.FILES}
         self._missed = 0
-        self.received = 0  # match decisions taken from the ring
+        self._repeats: dict[int, int] = {}  # told, by digest
+        self._not_understood: set[int] = set()  # digests
+        self._repeated = 0
+        self._repeated_ns = self._ticked_ns  # when that was read
+        self.received = 0  # match decisions taken from the ring, and their repeats
         self.decoded = 0  # of these, understood
 
     def poll(self, timeout_seconds: float) -> Iterator[Record]:
@@ -75,6 +79,7 @@ class Live:
             record = self._decode(data)
             if record is not None:
                 yield record
+        yield from self._repeated_since()
 
     def pending(self) -> bool:
         """Say whether there is something to poll."""
@@ -105,11 +110,38 @@ class Live:
         try:
             record = self._decoder.decode(data)
         except WireError:
+            if is_match and len(data) >= abi.MATCH.size:
+                self._forgo(abi.MATCH.unpack_from(data)[-1] - 1)
             stage = LossStage.DECODE if is_match else LossStage.OTHER
             # Its time can't be read, and it may have waited in the ring for long.
             return Loss(0, self._clock(), stage, 1)
         self.decoded += is_match
+        if isinstance(record, Match) and record.digest is not None:
+            self._repeats.setdefault(record.digest, 0)
         return record
+
+    def _forgo(self, digest: int) -> None:
+        if 0 <= digest < abi.DIGESTS and digest not in self._repeats:
+            self._repeats[digest] = 0
+            self._not_understood.add(digest)
+
+    def _repeated_since(self) -> Iterator[Repeat | Loss]:
+        """Yield what was only counted; of a digest that is still to come, later."""
+        if self.counters.repeated == self._repeated:
+            return
+        repeats, now_ns = self._attachment.repeats, self._clock()
+        since_ns, self._repeated_ns = self._repeated_ns, now_ns
+        for digest, told in self._repeats.items():
+            count = repeats[digest] - told
+            if count:
+                self._repeats[digest] = told + count
+                self._repeated += count
+                self.received += count
+                if digest in self._not_understood:
+                    yield Loss(since_ns, now_ns, LossStage.DECODE, count)
+                else:
+                    self.decoded += count
+                    yield Repeat(digest, count, since_ns, now_ns)
 
     def _losses(self) -> Iterator[Loss]:
         # What is lost around the reading lies in this interval and in the next.

@@ -27,6 +27,7 @@ from observer import (
     hooks,
     inventory,
     kernel,
+    shipped,
     tracefs,
 )
 from observer.boot_coverage import Coverage, objects
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
     from observer.btf import Btf
     from observer.record import StoreFile
+
+
+SHIPPED, COMPILED = "shipped", "compiled"  # where the programs come from
 
 
 class Stores(NamedTuple):
@@ -218,30 +222,53 @@ def load(options: argparse.Namespace) -> tuple[dict[str, Any], list[int]]:
     layout = layout_of(btf)
     method = choose_method(btf, options.attach)
     symbols = kernel.symbol_addresses(("pci_device_id_any", *bus.SYMBOLS))
-    constants = hooks.constants(
-        layout,
-        method=method,
-        pci_device_id_any=symbols.get("pci_device_id_any", 0),
-        ring_bytes=options.ring_bytes,
-        table_chunks=options.table_chunks,
-    )
-    program = compiler.compile_program(constants | dict.fromkeys(options.define))
+    program, origin = programs(layout, method, options)
     attached = attach(program, layout, btf, method, find_stores(btf, symbols))
     message = {
         "layout": layout.as_dict(),
         "method": method,
+        "programs": origin,
         "hooks": attached.hooks,
         "ring_bytes": options.ring_bytes,
     }
     maps = attached.maps
     # After the hooks, so that no driver, no dynid and no decision falls between.
     drivers = _inventory(btf, symbols)
-    boot = _boot(layout, drivers, attached, symbols.get("pci_device_id_any", 0))
+    dummy = symbols.get("pci_device_id_any", 0)
+    boot = _boot(layout, drivers, attached, dummy)
+    # Now that no decision can be in the kernel's record as well.
+    bpf.put(maps["settings"], abi.SETTINGS.pack(options.digests, dummy))
     files = (
         _in_memory("inventory", [as_object(drivers)]),
         _in_memory("boot", objects(*boot)),
     )
-    return message, [maps["events"], maps["counters"], *files, *attached.links]
+    held = (maps["events"], maps["counters"], maps["repeats"])
+    return message, [*held, *files, *attached.links]
+
+
+def programs(
+    layout: Layout, method: str, options: argparse.Namespace
+) -> tuple[Program, str]:
+    """Return the programs for this kernel, and whether they were shipped or compiled.
+
+    Raises CompileError when none were shipped for it and bcc is of no help.
+    """
+    values = hooks.constants(layout)
+    problem = ""
+    as_shipped = options.table_chunks == hooks.TABLE_CHUNKS and not options.define
+    if as_shipped and not options.compile:
+        try:
+            program = shipped.read(method, os.uname().machine, values)
+            return program.with_ring(options.ring_bytes), SHIPPED
+        except shipped.ShippedError as e:
+            problem = f"{e}; "
+    chunks, extra = options.table_chunks, options.define
+    defines = hooks.defines(method, table_chunks=chunks, extra=extra)
+    try:
+        program = compiler.compile_program(values, defines)
+    except compiler.CompileError as e:
+        raise compiler.CompileError(f"{problem}{e}") from e
+    return program.with_ring(options.ring_bytes), COMPILED
 
 
 def _inventory(btf: Btf, symbols: dict[str, int]) -> Inventory:
@@ -283,7 +310,7 @@ def number_drivers(
     numbers = {}
     named = zip(drivers.drivers, drivers.places, strict=False)
     for number, (known, place) in enumerate(named, 1):
-        fresh = (number, place.id_table, place.private, 0, abi.END_MORE)
+        fresh = (number, place.id_table, place.private, 0, 0, abi.END_MORE)
         key, value = struct.pack("=Q", place.at), abi.REGISTRATION.pack(*fresh)
         with suppress(OSError):  # its decisions can't be judged then
             there = abi.REGISTRATION.unpack(insert(registrations, key, value))
@@ -307,6 +334,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--attach", choices=("auto", *METHODS), default="auto")
     parser.add_argument("--ring-bytes", type=int, default=hooks.RING_BYTES)
     parser.add_argument("--table-chunks", type=int, default=hooks.TABLE_CHUNKS)
+    parser.add_argument("--no-digests", dest="digests", action="store_false")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--define", action="append", default=[], help="for tests")
     options = parser.parse_args(arguments)
     channel = socket.socket(fileno=options.fd)

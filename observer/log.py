@@ -23,6 +23,7 @@ from observer.record import (
     Judgement,
     Loss,
     Probed,
+    Repeated,
     Seen,
     Source,
     Unregister,
@@ -122,6 +123,8 @@ class LogSink:
         """Write at most one line, and one about lines that were held back."""
         if isinstance(observation, Judged):
             self._judged(observation)
+        elif isinstance(observation, Repeated):
+            self._repeated(observation)
         elif isinstance(observation, Probed):
             self._probed(observation)
         elif isinstance(observation, Wrote):
@@ -168,6 +171,16 @@ class LogSink:
                 self._log.info("match", **log_fields.match_fields(match))
         elif self._debug:
             self._log.debug("no match", **log_fields.match_fields(match))
+
+    def _repeated(self, repeated: Repeated) -> None:
+        driver, count = repeated.driver, repeated.repeat.count
+        if repeated.kind is not None:
+            self._log.warning(
+                "divergence repeated", driver=driver, kind=repeated.kind, count=count
+            )
+        elif self._debug:
+            fields = {"judgement": repeated.judgement, "reason": repeated.reason}
+            self._log.debug("no match repeated", driver=driver, count=count, **fields)
 
     def _probed(self, probed: Probed) -> None:
         probe = probed.probe

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-FIXED = 145  # series that there are always; a test counts them
+FIXED = 147  # series that there are always; a test counts them
 # Of the limit: the least that drivers have however many devices there are.
 _DRIVERS = 0.25
 # Series of what has no room: decisions, probes and one histogram of "other".
@@ -312,6 +312,16 @@ class Metrics(Collector):
             "Events lost; the stages reserve, decode and queue are match decisions.",
             _by_name(lost),
             "stage",
+        )
+        yield _counter(
+            "repeated_decisions_total",
+            "Match decisions that repeated an earlier one and were only counted.",
+            {(): counters.repeated},
+        )
+        yield _counter(
+            "undigested_decisions_total",
+            "Match decisions sent whole because no more can be told apart.",
+            {(): counters.no_digest},
         )
         yield _counter(
             "synthetic_matches_total",

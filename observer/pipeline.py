@@ -8,15 +8,20 @@ from collections.abc import Callable
 from observer.judge import judge
 from observer.model import SEMANTICS, expect
 from observer.record import (
+    Judged,
     Judgement,
     Kind,
     Loss,
     Match,
     Observation,
+    Outcome,
     Probe,
     Probed,
     ProbeResult,
+    Reason,
     Record,
+    Repeat,
+    Repeated,
     Source,
     Unregister,
     Write,
@@ -24,6 +29,7 @@ from observer.record import (
 )
 
 Sink = Callable[[Observation], None]
+_Came = tuple[str, Outcome, Judgement, Kind | None, Reason | None]
 OnSinkError = Callable[[object, Exception], None]
 
 LOSSES = 64  # remembered; an older one is followed by others that cover as much
@@ -66,6 +72,9 @@ class Pipeline:
         self._judge_write = judge_write
         self._on_sink_error = on_sink_error
         self._losses: deque[Loss] = deque(maxlen=LOSSES)
+        # what a decision came to, by digest; they are many and few of them differ
+        self._alike: dict[int, _Came] = {}
+        self._shared: dict[_Came, _Came] = {}
         # ktime of the last positive match by driver number and address
         self._matched: defaultdict[int, dict[str, int]] = defaultdict(dict)
 
@@ -82,7 +91,12 @@ class Pipeline:
         if isinstance(record, Match):
             if record.outcome.match is not _NONE:
                 self._remember(record)
-            return judge(record, expect(self._semantics, record.inputs))
+            judged = judge(record, expect(self._semantics, record.inputs))
+            if record.digest is not None:
+                self._alike[record.digest] = self._repeatable(judged)
+            return judged
+        if isinstance(record, Repeat):
+            return Repeated(record, *self._alike[record.digest])
         if isinstance(record, Probe):
             return Probed(record, self._kind(record))
         if isinstance(record, Write):
@@ -92,6 +106,12 @@ class Pipeline:
         elif isinstance(record, Unregister):
             self._matched.pop(record.driver, None)
         return record
+
+    def _repeatable(self, judged: Judged) -> _Came:
+        match = judged.match
+        name = match.inputs.driver.name
+        came = (name, match.outcome, judged.judgement, judged.kind, judged.reason)
+        return self._shared.setdefault(came, came)
 
     def _judged_write(self, write: Write) -> Wrote:
         """Judge a write; an error of the judge ends nothing."""

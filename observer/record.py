@@ -121,6 +121,20 @@ class Match(NamedTuple):
     outcome: Outcome
     doubts: tuple[Reason, ...] = ()  # what the hooks saw change or fail to read
     seen: Seen = Seen.LIVE
+    # Those that repeat it are only counted, under this number; None: all come whole.
+    digest: int | None = None
+
+
+class Repeat(NamedTuple):
+    """Decisions without a match that were made from the same as an earlier one.
+
+    Of a driver, ids, an override and dynids that are alike; the device may be another.
+    """
+
+    digest: int  # of the earlier one
+    count: int  # type: ignore[assignment]
+    since_ns: int  # CLOCK_MONOTONIC: none is older
+    ktime_ns: int  # ... or newer
 
 
 class Path(StrEnum):
@@ -232,7 +246,7 @@ class Loss(NamedTuple):
     count: int  # type: ignore[assignment]
 
 
-Record = Driver | Match | Probe | Unregister | Write | Uevent | Loss
+Record = Driver | Match | Repeat | Probe | Unregister | Write | Uevent | Loss
 
 
 class Indeterminate(NamedTuple):
@@ -272,6 +286,17 @@ class Judged(NamedTuple):
     reason: Reason | None = None
 
 
+class Repeated(NamedTuple):
+    """What repeats a decision that was judged, and what that came to."""
+
+    repeat: Repeat
+    driver: str  # its name
+    outcome: Outcome  # the kernel's
+    judgement: Judgement
+    kind: Kind | None = None
+    reason: Reason | None = None
+
+
 class Probed(NamedTuple):
     """A probe, and whether no match was seen before it although one must be."""
 
@@ -287,4 +312,4 @@ class Wrote(NamedTuple):
     expected: str | None  # errno's name, None: success; only where it was judged
 
 
-Observation = Judged | Probed | Wrote | Driver | Unregister | Uevent | Loss
+Observation = Judged | Repeated | Probed | Wrote | Driver | Unregister | Uevent | Loss

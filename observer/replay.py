@@ -57,7 +57,7 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
         def state() -> State:
             lost = books.lost[LossStage.RESERVE]
             counters = Counters(
-                emitted=matches + lost + books.lost[LossStage.DECODE],
+                whole=matches + lost + books.lost[LossStage.DECODE],
                 lost_reserve=lost,
             )
             received = matches + books.lost[LossStage.DECODE]

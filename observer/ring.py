@@ -24,11 +24,11 @@ _FILES: Final = len(abi.FILES)
 class Counters(NamedTuple):
     """The kernel side's books; ``enum counter`` of bpf/record.h."""
 
-    emitted: int = 0
+    whole: int = 0  # match decisions that were to be sent
     lost_reserve: int = 0
     synthetic: int = 0
     match_entered: int = 0
-    match_left: int = 0
+    repeated: int = 0  # other match decisions, that were only counted
     match_no_entry: int = 0
     probe_entered: int = 0
     probe_left: int = 0
@@ -36,9 +36,23 @@ class Counters(NamedTuple):
     match_no_exit: int = 0
     write_entered: tuple[int, ...] = (0,) * _FILES  # by place in abi.FILES
     write_left: tuple[int, ...] = (0,) * _FILES
+    no_digest: int = 0  # match decisions that were sent for want of a digest
+
+    @property
+    def emitted(self) -> int:
+        """Match decisions."""
+        return self.whole + self.repeated
+
+    @property
+    def match_left(self) -> int:
+        """Exits with their entry: each is a decision or was of new_id's fake device."""
+        return self.emitted + self.synthetic
 
 
-_SINGLE: Final = len(Counters._fields) - 2  # counters that stand alone
+_SINGLE: Final = Counters._fields.index("write_entered")  # before: one place each
+
+
+_COUNTERS: Final = _SINGLE + 2 * _FILES + 1
 
 
 class CounterMap:
@@ -50,10 +64,24 @@ class CounterMap:
 
     def read(self) -> Counters:
         """Return all counters. Each is exact, together they are not one instant."""
-        values = self._values.tolist()
+        values = self._values[:_COUNTERS].tolist()
         entered, left = _SINGLE + _FILES, _SINGLE + 2 * _FILES
         by_file = tuple(values[_SINGLE:entered]), tuple(values[entered:left])
-        return Counters._make((*values[:_SINGLE], *by_file))
+        return Counters._make((*values[:_SINGLE], *by_file, values[left]))
+
+
+class RepeatMap:
+    """How often the decision of each digest was repeated; a mapped array as well."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map it. Raises OSError when that is refused."""
+        size = abi.DIGESTS * 8
+        mapped = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._values = memoryview(mapped).cast("Q")
+
+    def __getitem__(self, digest: int) -> int:
+        """Return how often, since the hooks were attached."""
+        return self._values[digest]
 
 
 class Ring:

@@ -23,6 +23,7 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Repeated,
     Seen,
     Source,
     StoreFile,
@@ -136,6 +137,8 @@ class Tracker:
 
     def __call__(self, observation: Observation) -> None:
         """Enter one observation."""
+        if isinstance(observation, Repeated):
+            return  # nothing that is not known
         if isinstance(observation, Judged):
             self._matched(observation.match)
         elif isinstance(observation, Driver):

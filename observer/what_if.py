@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from observer.model import SEMANTICS, expect
 from observer.model.others import differing
-from observer.record import Judged, Outcome, Unregister
+from observer.record import Device, Judged, Outcome, Unregister
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from observer.record import Match, Observation
 
-PAIRS = 16384  # of driver and device remembered; then the oldest is forgotten
+KINDS = 16384  # of decisions remembered; then the oldest is forgotten
+
+_Kind = tuple[Device, str | None]  # of devices: those that no driver can tell apart
 
 
 class WhatIf:
-    """Knows the pairs of driver and device whose last decision would have differed.
+    """Knows the devices of which some driver's last decision would have differed.
 
-    A pair counts by its last decision with inputs beyond doubt, until its driver is
-    unregistered. The answers that are compared are both the model's: what the kernel
-    answered matters to the judge alone.
+    Devices of the same ids and driver_override are decided alike, so one decision
+    tells of all of them. It counts if its inputs were beyond doubt, until its driver
+    is unregistered. The answers that are compared are both the model's: what the
+    kernel answered matters to the judge alone.
 
-    Another thread may read `devices`.
+    Another thread may call `devices`.
     """
 
-    def __init__(self, semantics: str, *, pairs: int = PAIRS) -> None:
+    def __init__(
+        self,
+        semantics: str,
+        there: Callable[[], Mapping[str, _Kind]] | None = None,
+        *,
+        kinds: int = KINDS,
+    ) -> None:
         """Compare with `semantics`, the kernel's own.
 
-        Raises KeyError when there is no such semantics.
+        `there` tells ids and driver_override of each address; by default they are what
+        its last decision was made from. Raises KeyError for an unknown semantics.
         """
         SEMANTICS[semantics]
         self._semantics = semantics
-        self._limit = pairs
-        # by driver number and address; a pair that differs nowhere is not in here
-        self._differing: dict[tuple[int, str], tuple[str, ...]] = {}
+        self._limit = kinds
+        # by number of the driver; what differs nowhere is not in here
+        self._differing: dict[tuple[int, _Kind], tuple[str, ...]] = {}
+        self._seen: dict[str, _Kind] = {}
+        self._there = there or self._seen.copy
+        self._remembers = there is None
 
     def __call__(self, observation: Observation) -> None:
         """Enter one observation."""
@@ -44,24 +57,30 @@ class WhatIf:
             if not observation.match.doubts:
                 self._enter(observation.match)
         elif isinstance(observation, Unregister):
-            for pair in list(self._differing):
-                if pair[0] == observation.driver:
-                    del self._differing[pair]
+            for key in list(self._differing):
+                if key[0] == observation.driver:
+                    del self._differing[key]
 
     def devices(self) -> dict[str, int]:
         """Return how many addresses would see another outcome under each semantics."""
-        addresses: dict[str, set[str]] = {slug: set() for slug in SEMANTICS}
-        for (_number, address), slugs in list(self._differing.items()):
-            for slug in slugs:
-                addresses[slug].add(address)
-        return {slug: len(found) for slug, found in addresses.items()}
+        slugs_of: defaultdict[_Kind, set[str]] = defaultdict(set)
+        for (_number, kind), slugs in list(self._differing.items()):
+            slugs_of[kind].update(slugs)
+        counts = Counter(
+            slug for kind in self._there().values() for slug in slugs_of.get(kind, ())
+        )
+        return {slug: counts[slug] for slug in SEMANTICS}
 
     def _enter(self, match: Match) -> None:
-        pair = (match.inputs.driver.number, match.address)
-        self._differing.pop(pair, None)
-        slugs = tuple(differing(self._semantics, match.inputs))
+        inputs = match.inputs
+        kind = (inputs.device, inputs.driver_override)
+        if self._remembers:
+            self._seen[match.address] = kind
+        key = (inputs.driver.number, kind)
+        self._differing.pop(key, None)
+        slugs = tuple(differing(self._semantics, inputs))
         if slugs:
-            self._differing[pair] = slugs
+            self._differing[key] = slugs
             if len(self._differing) > self._limit:
                 del self._differing[next(iter(self._differing))]
 

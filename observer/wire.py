@@ -103,12 +103,14 @@ class Decoder:
             raise WireError(f"a match of {len(data)} bytes")
         fields = abi.MATCH.unpack_from(data)
         _, _, cpu, number, ktime_ns, pid, tgid, comm, address = fields[:9]
-        index, source, flags, dynids, name_size, override_size = fields[14:]
+        index, source, flags, dynids, name_size, override_size, digest = fields[14:]
         name_at = abi.MATCH.size + dynids * abi.ID.size
         override_at = name_at + name_size
         if override_at + override_size != len(data):
             raise WireError("the parts of a match are not as long as its tail")
         _check_match(flags, dynids, name_size, override_size)
+        if digest > abi.DIGESTS or (digest and source):
+            raise WireError(f"a match with source {source} and digest {digest}")
         name, override = data[name_at:override_at], data[override_at:]
         return Match(
             ktime_ns,
@@ -124,6 +126,7 @@ class Decoder:
             ),
             _outcome(source, index),
             _doubts(flags, name, override),
+            digest=digest - 1 if digest else None,
         )
 
     def _probe(self, data: bytes) -> Probe:

@@ -78,6 +78,7 @@ def encode_match(match: Match) -> bytes:
             *inputs.device,
             *(index, abi.SOURCES.index(match.outcome.match), flags),
             *(len(inputs.dynids), len(name), len(override)),
+            0 if match.digest is None else match.digest + 1,
         )
         + tail
     )

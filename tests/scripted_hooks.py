@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +30,8 @@ class Hooks:
         self.waiting: deque[list[bytes]] = deque()
         self.ktime_ns = 1000
         self.method = "kprobe"
+        self.programs = "shipped"
+        self.repeats: defaultdict[int, int] = defaultdict(int)  # by digest
         self.hooks = {"pci_match_device": "", "pci_unregister_driver": "no room"}
         self.inventory = NOT_TAKEN
         self.coverage = NOT_RECORDED
@@ -53,6 +55,11 @@ class Hooks:
         for name, number in more.items():
             before = cast("int", getattr(self.now, name))
             self.now = self.now._replace(**{name: before + number})
+
+    def repeat(self, digest: int, times: int) -> None:
+        """Let the kernel count decisions without sending them."""
+        self.repeats[digest] += times
+        self.count(repeated=times)
 
     def detach(self) -> None:
         """Take the hooks away."""

@@ -109,7 +109,7 @@ def matches(
 ) -> st.SearchStrategy[Match]:
     """Decisions, by default every one that could be recorded."""
     told = (u64, tasks, addresses, st.booleans(), of, outcomes, doubted)
-    return st.builds(Match, *told, st.just(Seen.LIVE))
+    return st.builds(Match, *told, st.just(Seen.LIVE), st.none())
 
 
 probes = st.builds(

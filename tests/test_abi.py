@@ -35,7 +35,7 @@ FIELDS: dict[str, tuple[Struct, list[str]]] = {
         abi.MATCH,
         [
             *(*HEAD, *TASK, *IDS, "index", "source", "flags"),
-            *("dynids", "name_size", "override_size"),
+            *("dynids", "name_size", "override_size", "digest"),
         ],
     ),
     "rec_probe": (
@@ -59,6 +59,7 @@ CONSTANTS = {
     "REC_DYNIDS": abi.DYNIDS,
     "REC_ENTRIES": abi.ENTRIES,
     "REC_TEXT_SIZE": abi.TEXT_SIZE,
+    "REC_DIGESTS": abi.DIGESTS,
     "REC_DRIVER": abi.KIND_DRIVER,
     "REC_MATCH": abi.KIND_MATCH,
     "REC_PROBE": abi.KIND_PROBE,
@@ -167,12 +168,21 @@ def test_widths() -> None:
     assert [16, 16] == [len(t) for t in abi.MATCH.unpack(bytes(abi.MATCH.size))[7:9]]
 
 
-def test_registration() -> None:
-    """What the loader puts into the hooks' map is laid out as they have it."""
+@pytest.mark.parametrize(
+    ("struct", "layout", "names"),
+    [
+        (
+            *("registration", abi.REGISTRATION),
+            ["number", "id_table", "private", "dynids", "entries", "end"],
+        ),
+        ("settings", abi.SETTINGS, ["digests", "pci_device_id_any"]),
+    ],
+)
+def test_loaders(struct: str, layout: Struct, names: list[str]) -> None:
+    """What the loader puts into the hooks' maps is laid out as they have it."""
     maps = HEADER.with_name("maps.bpf.h").read_text()
-    body = maps.split("struct registration {", 1)[1].split("};", 1)[0]
+    body = maps.split(f"struct {struct} {{", 1)[1].split("};", 1)[0]
     fields = re.findall(r"\t(u64|u32) (\w+);", body)
-    names = ["number", "id_table", "private", "entries", "end"]
     assert names == [name for _, name in fields]
     codes = {"u64": "Q", "u32": "I"}
-    assert "=" + "".join(codes[kind] for kind, _ in fields) == abi.REGISTRATION.format
+    assert "=" + "".join(codes[kind] for kind, _ in fields) == layout.format

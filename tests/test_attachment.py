@@ -39,6 +39,7 @@ def send(message, descriptors=()):
 MESSAGE = {
     "layout": LAYOUT.as_dict(),
     "method": "kprobe",
+    "programs": "shipped",
     "hooks": HOOKS,
     "ring_bytes": 4096,
 }
@@ -50,13 +51,15 @@ GOOD = f"""
 from observer import bpf
 from observer.program import Map
 events = bpf.create_map(Map("events", 27, 0, 0, 4096, 0))
-counters = bpf.create_map(Map("counters", 2, 4, 8, 16, 1 << 10))
+counters = bpf.create_map(Map("counters", 2, 4, 8, 32, 1 << 10))
+repeats = bpf.create_map(Map("repeats", 2, 4, 8, 32768, 1 << 10))
 links = [os.memfd_create("link 1"), os.memfd_create("link 2")]
 drivers = os.memfd_create("inventory")
 os.write(drivers, {json.dumps(as_object(INVENTORY)).encode()!r})
 boot = os.memfd_create("boot")
 os.write(boot, {BOOT!r})
-send(json.loads({json.dumps(MESSAGE)!r}), [events, counters, drivers, boot, *links])
+held = [events, counters, repeats, drivers, boot, *links]
+send(json.loads({json.dumps(MESSAGE)!r}), held)
 """
 
 

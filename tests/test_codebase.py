@@ -150,7 +150,7 @@ def provided() -> set[str]:
         name
         for layout in all_layouts().values()
         for method in ("fentry", "kprobe")
-        for name in hooks.constants(layout, method=method, pci_device_id_any=0)
+        for name in {**hooks.constants(layout), **hooks.defines(method)}
     }
 
 

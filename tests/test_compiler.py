@@ -37,13 +37,7 @@ RINGBUF, ARRAY = 27, 2  # enum bpf_map_type
 def compiled(shape: str, method: str, table_chunks: int = 2) -> Program:
     """Compile for a layout, once for all tests; for short id_tables, as a rule."""
     return compile_program(
-        hooks.constants(
-            SHAPES[shape],
-            method=method,
-            pci_device_id_any=0,
-            ring_bytes=1 << 16,
-            table_chunks=table_chunks,
-        )
+        hooks.constants(SHAPES[shape]), hooks.defines(method, table_chunks=table_chunks)
     )
 
 
@@ -64,7 +58,7 @@ def test_every_hook_has_its_programs(shape: str, method: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_verifier_accepts(shape: str) -> None:
     """Each program for kprobes loads with full id_tables, its maps created anew."""
-    program = compiled(shape, "kprobe", hooks.TABLE_CHUNKS)
+    program = compiled(shape, "kprobe", hooks.TABLE_CHUNKS).with_ring(1 << 16)
     maps = {m.name: bpf.create_map(m) for m in program.maps}
     try:
         for name, code in program.codes.items():
@@ -78,7 +72,8 @@ def test_verifier_accepts(shape: str) -> None:
 
 def test_ring() -> None:
     """The ring is as long as asked for, and has neither key nor value."""
-    rings = [m for m in compiled("A", "kprobe").maps if m.name == "events"]
+    program = compiled("A", "kprobe").with_ring(1 << 16)
+    rings = [m for m in program.maps if m.name == "events"]
     assert [Map("events", RINGBUF, 0, 0, 1 << 16, 0)] == rings
 
 
@@ -112,7 +107,7 @@ def test_broken_text(tmp_path: Path) -> None:
         (tmp_path / name).write_text("this is no C\n")
     (tmp_path / "stub").symlink_to(BPF_DIR / "stub")
     with pytest.raises(CompileError, match="bcc could not compile the programs: "):
-        compile_program({}, tmp_path)
+        compile_program({}, {}, tmp_path)
 
 
 def test_available() -> None:

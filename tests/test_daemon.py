@@ -218,7 +218,7 @@ def without_time(line: dict[str, object]) -> dict[str, object]:
 def test_signal_ends_it(number: int) -> None:
     """Either signal ends it in order, with the totals as its last word."""
     hooks = Ending([[*encode_driver(DRIVER), encode_match(MATCH)]], [], number)
-    hooks.count(emitted=3, lost_reserve=2)
+    hooks.count(whole=3, lost_reserve=2)
     assert {
         "event": "stopped",
         "emitted": 3,
@@ -268,6 +268,7 @@ def test_announcement() -> None:
         "layout": "D",
         "semantics": "linux-5.15",
         "method": "kprobe",
+        "programs": "shipped",
         "metrics": "http://127.0.0.1:9817/metrics",
     } == without_time(first)
     assert {

@@ -19,11 +19,6 @@ KERNELS = all_layouts()
 L0, D = layouts()["L0"], layouts()["D"]
 
 
-def constants(layout: Layout, method: str = "kprobe") -> dict[str, int | None]:
-    """Return the constants where kallsyms is hidden."""
-    return hooks.constants(layout, method=method, pci_device_id_any=0)
-
-
 def test_plan_before_the_split() -> None:
     """Up to v5.13 one function does the probing, hooked at both ends."""
     assert (
@@ -83,7 +78,7 @@ def test_method_of_stores(method: str) -> None:
 
 def test_offsets() -> None:
     """The programs get the layout's offsets under the same names."""
-    found = constants(D)
+    found = hooks.constants(D)
     taken = {name: value for name, value in found.items() if name in D.offsets}
     assert taken == {name: D.offsets[name] for name in taken}
     assert {"DRV_DYNIDS", "DEV_OVERRIDE", "ID_SIZE", "MATCH_ARGS"} <= set(taken)
@@ -92,28 +87,31 @@ def test_offsets() -> None:
 def test_kernel_without_override() -> None:
     """No member, no constant: the programs leave the reading out."""
     offsets = {k: v for k, v in D.offsets.items() if k != "DEV_OVERRIDE"}
-    assert "DEV_OVERRIDE" not in constants(replace(D, offsets=offsets))
+    assert "DEV_OVERRIDE" not in hooks.constants(replace(D, offsets=offsets))
 
 
-@pytest.mark.parametrize(("layout", "split"), [(L0, False), (D, True)])
-def test_probe_split(layout: Layout, *, split: bool) -> None:
+@pytest.mark.parametrize(("layout", "split"), [(L0, 0), (D, 1)])
+def test_probe_split(layout: Layout, split: int) -> None:
     """The programs know whether there are two probing functions."""
-    assert split == ("PROBE_SPLIT" in constants(layout))
+    assert split == hooks.constants(layout)["PROBE_SPLIT"]
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_constants_have_names(release: str) -> None:
+    """All that a kernel has been asked for is what the shipped programs wait for."""
+    assert set(hooks.CONSTANTS) == set(hooks.constants(KERNELS[release]))
 
 
 @pytest.mark.parametrize(("method", "bare"), [("fentry", True), ("kprobe", False)])
 def test_method(method: str, *, bare: bool) -> None:
     """The programs know how they are called."""
-    assert bare == ("FENTRY" in constants(D, method))
+    assert bare == ("FENTRY" in hooks.defines(method))
 
 
 def test_sizes() -> None:
-    """The ring's size goes to the programs in pages, the table's in chunks."""
-    found = hooks.constants(
-        D, method="kprobe", pci_device_id_any=7, ring_bytes=1 << 16, table_chunks=3
-    )
-    names = ("RING_PAGES", "TABLE_CHUNKS", "PCI_DEVICE_ID_ANY")
-    assert (16, 3, 7) == tuple(found[name] for name in names)
+    """The table's size goes to the programs in chunks; tests can add a bare word."""
+    found = hooks.defines("kprobe", table_chunks=3, extra=["BREAK_SNAPSHOT"])
+    assert (3, None) == (found["TABLE_CHUNKS"], found["BREAK_SNAPSHOT"])
 
 
 def test_sources_exist() -> None:

@@ -29,6 +29,7 @@ from observer.record import (
     Driver,
     Id,
     Inputs,
+    Judgement,
     Loss,
     LossStage,
     Match,
@@ -37,6 +38,8 @@ from observer.record import (
     Probe,
     ProbeResult,
     Record,
+    Repeat,
+    Repeated,
     Source,
     Task,
 )
@@ -156,7 +159,7 @@ def test_match_without_its_exit_is_not_counted_twice() -> None:
     live = hooks.live()
     hooks.count(match_entered=1)
     ticked(hooks, live, MATCH_TICKS)
-    hooks.count(match_entered=1, match_left=1, match_no_exit=1)
+    hooks.count(match_entered=1, whole=1, match_no_exit=1)
     assert [] == ticked(hooks, live, MATCH_TICKS)
     assert 1 == live.misses["pci_match_device"]
 
@@ -201,8 +204,9 @@ def test_counters() -> None:
     """The kernel side's counters are those of now."""
     hooks = Hooks()
     live = hooks.live()
-    hooks.count(emitted=7)
-    assert Counters(emitted=7) == live.counters
+    hooks.count(whole=7, repeated=2, synthetic=1)
+    assert Counters(whole=7, repeated=2, synthetic=1) == live.counters
+    assert (9, 10) == (live.counters.emitted, live.counters.match_left)
 
 
 def ticked(hooks: Hooks, live: Live, times: int) -> list[Record]:
@@ -257,7 +261,7 @@ def test_slow_call_is_no_miss() -> None:
     live = hooks.live()
     hooks.count(match_entered=1)
     ticked(hooks, live, MATCH_TICKS - 1)
-    hooks.count(match_left=1)
+    hooks.count(whole=1)
     assert [] == ticked(hooks, live, MATCH_TICKS)
 
 
@@ -341,7 +345,7 @@ def test_conservation(script: list[list[Emitted | list[bytes]]]) -> None:
             if not isinstance(event, Emitted):
                 batch += event
                 continue
-            hooks.count(emitted=1, lost_reserve=not event.fits)
+            hooks.count(whole=1, lost_reserve=not event.fits)
             if event.fits:
                 batch.append(event.data())
         for record in polled(hooks, live, *batch):
@@ -350,3 +354,102 @@ def test_conservation(script: list[list[Emitted | list[bytes]]]) -> None:
     assert live.counters.emitted == lost + sum(books.judgements.values())
     assert live.received - live.decoded == books.lost[LossStage.DECODE]
     assert live.decoded == sum(books.judgements.values())
+
+
+NOTHING = MATCH._replace(
+    inputs=MATCH.inputs._replace(device=Device(9, 9, 9, 9, 9)),
+    outcome=Outcome(Source.NONE),
+)
+
+
+def digested(digest: int, *, broken: bool = False) -> bytes:
+    """Return a decision that came to nothing; broken: its last byte is no NUL."""
+    data = encode_match(NOTHING._replace(digest=digest))
+    return data[:-1] + b"x" if broken else data
+
+
+def test_repeats() -> None:
+    """What was only counted comes after the decision that it repeats, with its time."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.count(whole=1)
+    hooks.repeat(3, 5)
+    hooks.ktime_ns = 2000
+    assert [DRIVER, NOTHING._replace(digest=3), Repeat(3, 5, 1000, 2000)] == polled(
+        hooks, live, *encode_driver(DRIVER), digested(3)
+    )
+    assert [] == polled(hooks, live)
+    hooks.repeat(3, 2)
+    hooks.ktime_ns = 3000
+    assert [Repeat(3, 2, 2000, 3000)] == polled(hooks, live)
+    assert (8, 8) == (live.received, live.decoded)
+
+
+def test_repeats_of_what_is_still_in_the_ring() -> None:
+    """They wait for it."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.repeat(3, 5)
+    assert [] == polled(hooks, live)
+    assert 5 == cast("Repeat", polled(hooks, live, digested(3))[-1]).count
+
+
+def test_repeats_of_what_was_not_understood() -> None:
+    """They are lost as it was."""
+    hooks = Hooks()
+    live = hooks.live()
+    hooks.repeat(3, 5)
+    lost = [cast("Loss", each) for each in polled(hooks, live, digested(3, broken=True))]
+    assert [(LossStage.DECODE, 1), (LossStage.DECODE, 5)] == [
+        (each.stage, each.count) for each in lost
+    ]
+    assert (6, 0) == (live.received, live.decoded)
+
+
+turns = st.lists(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 9), st.booleans()), max_size=6
+    ),
+    max_size=5,
+)
+
+
+@given(turns)
+def test_repeats_are_conserved(turns: list[list[tuple[int, int, bool]]]) -> None:
+    """Whatever is sent whole or only counted, in any order, is judged or lost."""
+    hooks, books = Hooks(), Books()
+    live, pipeline = hooks.live(), Pipeline("linux-5.15", (books,))
+    sent: set[int] = set()
+    for record in polled(hooks, live, *encode_driver(DRIVER)):
+        pipeline.feed(record)
+    for turn in turns:
+        batch = []
+        for digest, repeats, broken in turn:
+            if digest not in sent or repeats == 0:
+                hooks.count(whole=1)
+                batch.append(digested(digest, broken=broken))
+                sent.add(digest)
+            else:
+                hooks.repeat(digest, repeats)
+        for record in polled(hooks, live, *batch):
+            pipeline.feed(record)
+    judged = sum(books.judgements.values())
+    assert live.counters.emitted == judged + books.lost[LossStage.DECODE]
+    assert judged == books.decisions["e1000", Source.NONE]
+
+
+def test_repeats_count_as_what_they_repeat() -> None:
+    """Driver, result, judgement and kind are those of the first, as often as it was."""
+    ours = DRIVER._replace(id_table=(Id(9, 9),))
+    seen: list[object] = []
+    hooks, books = Hooks(), Books()
+    live, pipeline = hooks.live(), Pipeline("linux-5.15", (books, seen.append))
+    hooks.count(whole=1)
+    hooks.repeat(7, 41)
+    for record in polled(hooks, live, *encode_driver(ours), digested(7)):
+        pipeline.feed(record)
+    assert {("e1000", Source.NONE): 42} == dict(books.decisions)
+    assert {("e1000", "expected_not_matched"): 42} == dict(books.divergences)
+    assert 42 == books.judgements[Judgement.DIVERGE]
+    (repeated,) = [each for each in seen if isinstance(each, Repeated)]
+    assert (7, 41) == repeated.repeat[:2]

@@ -252,8 +252,8 @@ def test_drivers_get_the_hooks_numbers() -> None:
         places=tuple(Place(at, at + 1, at + 2) for at in (0x10, 0x20, 0x30)),
     )
     there = {
-        0x20: REGISTRATION.pack(1 << 40, 0x22, 0x21, 9, 1),
-        0x30: REGISTRATION.pack(1 << 41, 0x99, 0x31, 9, 1),
+        0x20: REGISTRATION.pack(1 << 40, 0x22, 0x21, 7, 9, 1),
+        0x30: REGISTRATION.pack(1 << 41, 0x99, 0x31, 7, 9, 1),
     }
     filled = {}
 
@@ -263,7 +263,7 @@ def test_drivers_get_the_hooks_numbers() -> None:
         return there.get(at, value)
 
     assert {"new": 1, "seen": 1 << 40} == number_drivers(5, inventory, insert=insert)
-    assert REGISTRATION.pack(1, 0x12, 0x11, 0, 0) == filled[0x10]
+    assert REGISTRATION.pack(1, 0x12, 0x11, 0, 0, 0) == filled[0x10]
 
 
 def test_drivers_that_get_no_number() -> None:

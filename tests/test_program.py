@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observer.program import Code, Map, Program, put_in_maps, take_out_maps
+from observer.program import (
+    Code,
+    Map,
+    Program,
+    ProgramError,
+    markers,
+    put_in_constants,
+    put_in_maps,
+    take_out_constants,
+    take_out_maps,
+)
 
 LD_IMM64, MAP_FD = 0x18, 1
 EXIT = struct.pack("<BBhi", 0x95, 0, 0, 0)
@@ -46,7 +56,7 @@ maps = st.builds(Map, st.text(max_size=15), *[st.integers(0, 1 << 31)] * 5)
 codes = st.builds(
     Code,
     st.binary(max_size=64),
-    st.lists(st.tuples(st.integers(0, 1 << 16), st.text())).map(tuple),
+    *[st.lists(st.tuples(st.integers(0, 1 << 16), st.text())).map(tuple)] * 2,
 )
 
 
@@ -90,3 +100,52 @@ def test_round_trip(maps: tuple[Map, ...], codes: dict[str, Code]) -> None:
     """A program goes through JSON and comes back equal."""
     program = Program(maps, codes)
     assert program == Program.from_dict(json.loads(json.dumps(program.as_dict())))
+
+
+MARKED = markers(["DRV_NAME", "BUS_NAME"])
+MOV, ADD = 0xB7, 0x07
+
+
+def immediate(opcode: int, value: int) -> bytes:
+    """Return an operation on r1 and a number."""
+    return struct.pack("<BBhi", opcode, 1, 0, value)
+
+
+def test_markers_differ() -> None:
+    """Each name has its own, whatever the order of names."""
+    assert 2 == len(set(MARKED.values()))
+    assert MARKED == markers(["BUS_NAME", "DRV_NAME"])
+
+
+@given(st.integers(-(1 << 31), 0x5EEC_FFFF), st.integers(0, 0x5EEC_FFFF))
+def test_constants(name: int, bus: int) -> None:
+    """Each value gets where its marker was, as often as it was there."""
+    values = {"DRV_NAME": name, "BUS_NAME": bus, "MORE": 1}
+    order = ("DRV_NAME", "BUS_NAME", "DRV_NAME")
+
+    def program(numbers: dict[str, int]) -> bytes:
+        return b"".join(immediate(MOV, numbers[each]) for each in order) + EXIT
+
+    code = take_out_constants(Code(program(MARKED), ()), MARKED)
+    assert tuple(zip((0, 8, 16), order, strict=True)) == code.constants
+    assert Code(program(values), ()) == put_in_constants(code, values)
+
+
+def test_folded_marker() -> None:
+    """What the compiler made something else of is no place for a value."""
+    for folded in (
+        immediate(ADD, MARKED["DRV_NAME"]),
+        immediate(MOV, MARKED["DRV_NAME"] + 8),
+        struct.pack("<BBhiBBhi", LD_IMM64, 1, 0, 0, 0, 0, 0, MARKED["BUS_NAME"]),
+    ):
+        with pytest.raises(ProgramError, match="a marker in instruction"):
+            take_out_constants(Code(EXIT + folded, ()), MARKED)
+
+
+def test_marker_that_is_left() -> None:
+    """A program with a hole is never loaded."""
+    code = Code(immediate(MOV, MARKED["DRV_NAME"]), ())
+    with pytest.raises(ProgramError, match="a marker is left in instruction 0"):
+        put_in_constants(code, {})
+    with pytest.raises(ProgramError, match="no value for BUS_NAME"):
+        put_in_constants(code._replace(constants=((0, "BUS_NAME"),)), {"DRV_NAME": 1})

@@ -37,9 +37,11 @@ def decided(
     override: str | None = None,
     doubts: tuple[Reason, ...] = (),
     device: int = 2,
+    subdevice: int = 4,
 ) -> Judged:
     """Return a decision about a device that the driver lists, flagged and plain."""
-    case = Inputs(Device(1, device, 3, 4, 5), driver, driver_override=override)
+    ids = Device(1, device, 3, subdevice, 5)
+    case = Inputs(ids, driver, driver_override=override)
     answer = Outcome(Source.NONE)
     match = Match(1, Task(1, 1, "x", 0), address, False, case, answer, doubts)
     return Judged(match, Judgement.AGREE, None)
@@ -124,11 +126,29 @@ def test_other_observations() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """The pair that was seen longest ago makes room."""
-    what_if = WhatIf("linux-5.15", pairs=2)
+    """The kind of device that was seen longest ago makes room."""
+    what_if = WhatIf("linux-5.15", kinds=2)
     for place in range(9):
-        what_if(decided(address=f"0000:00:{place:02x}.0"))
+        what_if(decided(address=f"0000:00:{place:02x}.0", subdevice=place))
     assert 2 == what_if.devices()["linux-3.16"]
+
+
+def test_device_that_is_like_another() -> None:
+    """One decision tells of all devices that no driver can tell apart from it."""
+    there = {
+        "0000:00:02.0": (Device(1, 2, 3, 4, 5), None),
+        "0000:00:03.0": (Device(1, 2, 3, 4, 5), None),
+        "0000:00:04.0": (Device(1, 2, 3, 4, 5), "vfio-pci"),
+        "0000:00:05.0": (Device(1, 2, 3, 9, 5), None),
+    }
+    what_if = WhatIf("linux-5.15", lambda: there)
+    assert what_if.devices() == NONE
+    what_if(decided())
+    assert 2 == what_if.devices()["linux-3.16"]
+    what_if(decided(override="vfio-pci"))
+    assert (3, 2) == tuple(
+        what_if.devices()[slug] for slug in ("linux-3.15", "linux-3.16")
+    )
 
 
 def test_differences() -> None:

@@ -137,9 +137,13 @@ def _books(board: build.Dashboard) -> build.Dashboard:
         )
         .with_panel(
             pieces.graph(
-                "Matches that decide nothing",
-                "Matches of the fake device by which some kernels test a write to "
-                "new_id, since the observers started.",
+                "Matches that came otherwise",
+                "Decisions that repeated another one and were only counted, those "
+                "sent whole because no more can be told apart, and matches of the "
+                "fake device by which some kernels test a write to new_id, which "
+                "decide nothing; since the observers started.",
+                Query(f"sum({_m('repeated_decisions_total')})", "repeated"),
+                Query(f"sum({_m('undigested_decisions_total')})", "undigested"),
                 Query(f"sum({_m('synthetic_matches_total')})", "synthetic"),
             )
         )

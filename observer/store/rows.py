@@ -124,7 +124,7 @@ def driver_of(row: Sequence[object]) -> Driver:
 def decision_row(judged: Judged, driver: int) -> Row:
     """Return a decision from ktime_ns on; `driver` is the id of the driver's row."""
     match, judgement, expected, kind, reason = judged
-    ktime_ns, task, address, is_virtfn, inputs, outcome, doubts, seen = match
+    ktime_ns, task, address, is_virtfn, inputs, outcome, doubts, seen, _ = match
     dynids = inputs.dynids
     return (
         signed(ktime_ns),
