@@ -77,7 +77,8 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
         "--ring-bytes",
         type=_ring_bytes,
         metavar="N",
-        help="size of the ring buffer, a power of two from 4096 on (default: 4 MiB)",
+        help="size of the ring buffer, a power of two from 4096 on (default: 1 MiB, "
+        "4 MiB where every decision is sent)",
     )
     parser.add_argument(
         "--compile",

@@ -202,7 +202,7 @@ class Btf:
     def _type(self, type_id: int) -> _Type:
         if not 1 <= type_id <= len(self._starts):
             raise BtfError(f"BTF is corrupt: type id {type_id} of {len(self._starts)}")
-        at = self._starts[type_id - 1]
+        at = self._types.start + _WORD.size * self._starts[type_id - 1]
         _, info, size_or_type = _TYPE.unpack_from(self._data, at)
         kind, elements = _kind_and_count(info)
         return _Type(kind, elements, info >> 31, size_or_type, at + _TYPE.size)
@@ -223,8 +223,9 @@ class Btf:
         """
         for name_offset in self._name_offsets(name):
             for at in _occurrences(self._data, _WORD.pack(name_offset), self._types):
-                type_id = bisect_right(self._starts, at)
-                if type_id == 0 or self._starts[type_id - 1] != at:
+                word, rest = divmod(at - self._types.start, _WORD.size)
+                type_id = bisect_right(self._starts, word)
+                if rest or type_id == 0 or self._starts[type_id - 1] != word:
                     continue
                 if self._type(type_id).kind == kind:
                     yield type_id
@@ -272,24 +273,34 @@ def _section(data: bytes, name: str, begin: int, length: int) -> range:
     return range(begin, end)
 
 
+class _Sizes(dict[int, int]):
+    """How many words a type takes, by its `info`, of which few differ."""
+
+    def __missing__(self, info: int) -> int:
+        kind, elements = _kind_and_count(info)
+        fixed, each = _BYTES[kind]
+        size = self[info] = (fixed + each * elements) // _WORD.size
+        return size
+
+
 def _starts(data: bytes, types: range) -> array[int]:
-    """Note where each type begins; the one with id 1 comes first."""
+    """Note in which word each type begins; the one with id 1 comes first."""
     starts = array("I")
-    append, unpack = starts.append, _TYPE.unpack_from  # for 127 thousand rounds
-    at, end = types.start, types.stop
+    append, sizes = starts.append, _Sizes()  # for 127 thousand rounds
+    words = memoryview(data)[types.start : types.stop]
+    words = words[: len(words) - len(words) % _WORD.size].cast("I")
+    word, end = 0, len(words)
     try:
-        while at < end:
-            append(at)
-            kind, elements = _kind_and_count(unpack(data, at)[1])
-            fixed, each = _BYTES[kind]
-            at += fixed + each * elements
+        while word < end:
+            append(word)
+            word += sizes[words[word + 1]]
     except KeyError as error:
         raise BtfError(
             f"BTF type id {len(starts)} has the unknown kind {error}"
         ) from None
-    except struct.error:
-        at = end + 1
-    if at != end:
+    except IndexError:
+        word = end + 1
+    if word != end or len(types) % _WORD.size:
         raise BtfError(f"BTF is corrupt: type id {len(starts)} ends behind its section")
     return starts
 

@@ -115,6 +115,9 @@ def _state(options: argparse.Namespace) -> Path:
 
 
 def _observe(options: argparse.Namespace, chosen: Options) -> int:
+    from observer import memory  # noqa: PLC0415
+
+    memory.save()
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import AttachError  # noqa: PLC0415

@@ -15,6 +15,7 @@ from observer import (
     control,
     kernel,
     log,
+    memory,
     privileges,
     snapshot,
     state_directory,
@@ -143,6 +144,7 @@ def run(
             exits.callback(daemon.write(options.textfile).stop)
         if listener is not None:  # the last: it says that all is well
             exits.callback(daemon.serve(listener).stop)
+        memory.give_back()
         daemon.run()
 
 

@@ -20,7 +20,8 @@ SOURCES: Final = (
     "store.bpf.c",
 )
 
-RING_BYTES: Final = 4 << 20  # a burst of 26,000 decisions fits
+RING_BYTES: Final = 1 << 20  # 8,000 decisions, for repeats take no room
+RING_BYTES_OF_ALL: Final = 4 << 20  # where every decision is sent
 TABLE_CHUNKS: Final = 64  # of 32 entries: id_tables of up to 2,048 come whole
 
 PCI_MATCH_DEVICE: Final = "pci_match_device"

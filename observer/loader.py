@@ -332,12 +332,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m observer.loader")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--attach", choices=("auto", *METHODS), default="auto")
-    parser.add_argument("--ring-bytes", type=int, default=hooks.RING_BYTES)
+    parser.add_argument("--ring-bytes", type=int)
     parser.add_argument("--table-chunks", type=int, default=hooks.TABLE_CHUNKS)
     parser.add_argument("--no-digests", dest="digests", action="store_false")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--define", action="append", default=[], help="for tests")
     options = parser.parse_args(arguments)
+    if options.ring_bytes is None:
+        sizes = (hooks.RING_BYTES_OF_ALL, hooks.RING_BYTES)
+        options.ring_bytes = sizes[options.digests]
     channel = socket.socket(fileno=options.fd)
     descriptors: list[int] = []
     try:

@@ -399,7 +399,9 @@ def test_repeats_of_what_was_not_understood() -> None:
     hooks = Hooks()
     live = hooks.live()
     hooks.repeat(3, 5)
-    lost = [cast("Loss", each) for each in polled(hooks, live, digested(3, broken=True))]
+    lost = [
+        cast("Loss", each) for each in polled(hooks, live, digested(3, broken=True))
+    ]
     assert [(LossStage.DECODE, 1), (LossStage.DECODE, 5)] == [
         (each.stage, each.count) for each in lost
     ]

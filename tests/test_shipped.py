@@ -9,15 +9,19 @@ import os
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from shapes import all_layouts
 
 from observer import hooks, shipped
 from observer.compiler import compile_program
-from observer.program import Program
 from observer.shipped import BPF_DIR, ShippedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from observer.program import Program
 
 KERNELS = all_layouts()
 MACHINE = os.uname().machine

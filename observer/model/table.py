@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TABLES = 512  # kept arranged; a machine has fewer PCI drivers
+FEW = 4  # entries of one vendor and device are looked through
 
 _Masks = dict[int, dict[int, list[int]]]  # places of entries by mask and number
 
@@ -33,41 +34,72 @@ class Table:
         """Arrange the entries by the vendor and device, then by the mask they have."""
         self.entries = id_table
         self.terminated = False  # by an entry inside the table
-        self._exact: dict[tuple[int, int], _Masks] = {}
+        exact: dict[int, list[int]] = {}
         self._of_vendor: dict[int, _Masks] = {}
         self._of_any_vendor: _Masks = {}
         for place, entry in enumerate(id_table):
             if is_terminator(entry):
                 self.terminated = True
                 break
-            mask = _mask(entry)
-            by_number = self._masks_like(entry).setdefault(mask, {})
-            by_number.setdefault(_number(entry) & mask, []).append(place)
+            if entry.vendor == PCI_ANY_ID:
+                _add(self._of_any_vendor, place, entry)
+            elif entry.device == PCI_ANY_ID:
+                _add(self._of_vendor.setdefault(entry.vendor, {}), place, entry)
+            else:
+                key = entry.vendor | entry.device << 32
+                exact.setdefault(key, []).append(place)
+        # Most ids are listed once: what is looked through costs a tenth of the memory.
+        self._exact = {
+            key: self._masks(places) if len(places) > FEW else tuple(places)
+            for key, places in exact.items()
+        }
 
-    def _masks_like(self, entry: Id) -> _Masks:
-        if entry.vendor == PCI_ANY_ID:
-            return self._of_any_vendor
-        if entry.device == PCI_ANY_ID:
-            return self._of_vendor.setdefault(entry.vendor, {})
-        return self._exact.setdefault((entry.vendor, entry.device), {})
+    def _masks(self, places: list[int]) -> _Masks:
+        masks: _Masks = {}
+        for place in places:
+            _add(masks, place, self.entries[place])
+        return masks
 
     def hits(self, device: Device) -> Sequence[int]:
         """Return the places of all entries that fit `device`, in table order."""
-        exact = self._exact.get(device[:2])
-        of_vendor = self._of_vendor.get(device[0])
+        vendor, device_id, subvendor, subdevice, class_ = device
+        exact = self._exact.get(vendor | device_id << 32)
+        of_vendor = self._of_vendor.get(vendor)
         if not (exact or of_vendor or self._of_any_vendor):
             return ()
-        number = _number(device)
-        found: list[list[int]] = []
-        for masks in (exact, of_vendor, self._of_any_vendor):
-            if masks:
-                for mask, by_number in masks.items():
-                    places = by_number.get(number & mask)
-                    if places:
-                        found.append(places)
+        found: list[Sequence[int]] = []
+        if isinstance(exact, tuple):
+            fitting = []
+            for place in exact:
+                _, _, entry_subvendor, entry_subdevice, entry_class, mask, *_ = (
+                    self.entries[place]
+                )
+                if (
+                    entry_subvendor in (subvendor, PCI_ANY_ID)
+                    and entry_subdevice in (subdevice, PCI_ANY_ID)
+                    and not (entry_class ^ class_) & mask
+                ):
+                    fitting.append(place)
+            if fitting:
+                found.append(fitting)
+            exact = None
+        if exact or of_vendor or self._of_any_vendor:
+            number = _number(device)
+            for masks in (exact, of_vendor, self._of_any_vendor):
+                if masks:
+                    for mask, by_number in masks.items():
+                        places = by_number.get(number & mask)
+                        if places:
+                            found.append(places)
         if len(found) > 1:
             return sorted(chain.from_iterable(found))
         return found[0] if found else ()
+
+
+def _add(masks: _Masks, place: int, entry: Id) -> None:
+    mask = _mask(entry)
+    by_number = masks.setdefault(mask, {})
+    by_number.setdefault(_number(entry) & mask, []).append(place)
 
 
 def _number(ids: Id | Device) -> int:

@@ -62,7 +62,7 @@ def observe(attachment: Attachment, recording: Path) -> dict[str, object]:
 
 def main(directory: str, name: str, *arguments: str) -> None:
     """Run the command line."""
-    attachment = attach(arguments)
+    attachment = attach(("--no-digests", *arguments))  # a recording wants them all
     result = observe(attachment, Path(directory, f"{name}.jsonl.gz"))
     json.dump(result, sys.stdout)
 
