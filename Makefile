@@ -19,7 +19,7 @@ PIP := pip --disable-pip-version-check --quiet install
 
 RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
-	driverctl bpftool util-linux e2fsprogs curl openssl prometheus prometheus-alertmanager \
+	driverctl bpftool bpftrace util-linux e2fsprogs curl openssl prometheus prometheus-alertmanager \
 	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
 LINT_PACKAGES := clang-format shellcheck systemd
 # Where node comes from elsewhere with an npm of its own, Debian's npm would take its place.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from observer import __version__
 from observer.labels import LEAST, MOST, USUAL
-from observer.model import SEMANTICS
+from observer.slugs import SLUGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +68,10 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--semantics",
-        choices=("auto", *SEMANTICS),
+        choices=("auto", *SLUGS),
         default="auto",
         metavar="SLUG",
-        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SLUGS)}",
     )
     parser.add_argument(
         "--ring-bytes",
@@ -258,10 +258,9 @@ def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
         "--semantics",
-        choices=tuple(SEMANTICS),
+        choices=tuple(SLUGS),
         metavar="SLUG",
-        help="judge by this one instead of the recording's own: "
-        + ", ".join(SEMANTICS),
+        help="judge by this one instead of the recording's own: " + ", ".join(SLUGS),
     )
     parser.add_argument(
         "--what-if",
@@ -365,9 +364,9 @@ def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _add_semantics_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--semantics",
-        choices=tuple(SEMANTICS),
+        choices=tuple(SLUGS),
         metavar="SLUG",
-        help=f"judge by this one instead of the kernel's own: {', '.join(SEMANTICS)}",
+        help=f"judge by this one instead of the kernel's own: {', '.join(SLUGS)}",
     )
 
 
@@ -391,7 +390,7 @@ def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--semantics",
         metavar="SLUG",
         help="match by this one (default: the running kernel's, else linux-5.15): "
-        + ", ".join(SEMANTICS),
+        + ", ".join(SLUGS),
     )
     parser.add_argument(
         "--new-id-rules",
@@ -404,7 +403,7 @@ def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _add_semantics(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     text = "Show the semantics that the model knows, or the decision table of one."
     parser = _verb(verbs, "semantics", text)
-    parser.add_argument("slug", nargs="?", metavar="SLUG", help=", ".join(SEMANTICS))
+    parser.add_argument("slug", nargs="?", metavar="SLUG", help=", ".join(SLUGS))
     _add_json(parser)
 
 

@@ -1,17 +1,14 @@
-"""The daemon's side of the loader: start it, take its descriptors, see it leave."""
+"""What the loader attached, in the daemon's hands."""
 
 from __future__ import annotations
 
-import array
 import json
 import os
-import socket
-import subprocess
-import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from observer.boot_coverage import NOT_RECORDED, read_coverage, read_records
 from observer.layout import Layout
+from observer.loading import LOADER, Loading
 from observer.registered import NOT_TAKEN, Inventory, from_object
 from observer.ring import CounterMap, RepeatMap, Ring
 
@@ -20,16 +17,6 @@ if TYPE_CHECKING:
 
     from observer.boot_coverage import Coverage
     from observer.record import Record
-
-# -P: nothing is imported from the directory that we happen to be in.
-LOADER: Final = (sys.executable, "-P", "-m", "observer.loader")
-
-_MESSAGE_BYTES: Final = 1 << 18
-_DESCRIPTORS: Final = 64
-
-
-class AttachError(Exception):
-    """The observer could not be attached; the sentence says why and what to do."""
 
 
 class Attachment(NamedTuple):
@@ -59,50 +46,13 @@ class Attachment(NamedTuple):
 def attach(
     arguments: tuple[str, ...] = (), *, command: tuple[str, ...] = LOADER
 ) -> Attachment:
-    """Run the loader with these arguments and take over what it attached.
-
-    Raises AttachError with the loader's sentence, or with one about its end.
-    """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with theirs:
-            whole = [*command, "--fd", str(theirs.fileno()), *arguments]
-            # A group of its own keeps a terminal's Ctrl-C away from it.
-            loader = subprocess.Popen(
-                whole, pass_fds=[theirs.fileno()], process_group=0
-            )
-        try:
-            message, descriptors = _receive(ours)
-        except BaseException:  # told to stop, perhaps: nothing may be attached then
-            loader.kill()
-            raise
-        finally:
-            status = loader.wait()
-    if not message:
-        raise AttachError(f"the loader ended with status {status} and said nothing")
-    if "error" in message:
-        raise AttachError(message["error"])
-    return _take_over(message, descriptors)
+    """Run the loader and take over what it attached. Raises AttachError."""
+    return take_over(Loading(arguments, command=command))
 
 
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    room = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
-    # No child may inherit a descriptor: it would keep the hooks alive.
-    data, ancillary, flags, _ = channel.recvmsg(
-        _MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC
-    )
-    descriptors = array.array("i")
-    for level, kind, rights in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(rights)
-    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise AttachError("the loader's message did not come whole")
-    return (json.loads(data) if data else {}), descriptors.tolist()
-
-
-def _take_over(message: dict[str, Any], descriptors: list[int]) -> Attachment:
+def take_over(loading: Loading) -> Attachment:
+    """Wait for the loader and take over what it attached. Raises AttachError."""
+    message, descriptors = loading.finish()
     events, counters, repeats, drivers, boot, *links = descriptors
     before = _objects(boot)
     attachment = Attachment(

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from observer.arguments import parser
-from observer.model import SEMANTICS
+from observer.slugs import SLUGS
 from observer.text import printable
-from observer.unimportable import unimportable
-
-# OpenSSL would take 6 MB of the daemon, and hashlib has hashes of its own.
-with unimportable("_hashlib"):
-    import hashlib  # noqa: F401
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +21,7 @@ if TYPE_CHECKING:
 
     from observer.btf import Btf
     from observer.daemon import Options
+    from observer.loading import Loading
     from observer.machine import Machine
 
 _Told_contra = TypeVar("_Told_contra", contravariant=True)
@@ -47,6 +44,8 @@ FINDING: Final = 1  # a divergence, a regression, a difference
 USAGE: Final = 2  # wrong usage or bad input
 UNOBSERVABLE: Final = 3  # this kernel can't be observed
 
+_OBSERVING: Final = ("run", "record")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit status of contracts.md."""
@@ -55,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = parser().parse_args(arguments)
             status = _VERBS[options.verb](options)
+        except KeyboardInterrupt:
+            if options.verb not in _OBSERVING:
+                raise  # else told to stop before the daemon takes signals itself
         finally:
             if sys.stdout is not None:  # closed by who started us
                 sys.stdout.flush()
@@ -80,13 +82,13 @@ def _tell(
 
 
 def _run(options: argparse.Namespace) -> int:
-    from observer.daemon import Options  # noqa: PLC0415
-    from observer.series import Selection  # noqa: PLC0415
-    from observer.store import Limits  # noqa: PLC0415
+    whole = options.every_decision or options.record is not None
+    with _loading(options, whole=whole) as loading:
+        from observer.daemon import Options  # noqa: PLC0415
+        from observer.series import Selection  # noqa: PLC0415
+        from observer.store import Limits  # noqa: PLC0415
 
-    return _observe(
-        options,
-        Options(
+        chosen = Options(
             address=None if options.listen == "none" else options.listen,
             textfile=options.textfile,
             selection=Selection(
@@ -94,17 +96,18 @@ def _run(options: argparse.Namespace) -> int:
             ),
             socket=options.socket,
             recording=options.record,
-            digests=not options.every_decision,
             state=None if options.no_state else _state(options),
             limits=Limits.of(days=options.state_days, mib=options.state_mib),
-        ),
-    )
+        )
+        return _observe(options, chosen, loading)
 
 
 def _record(options: argparse.Namespace) -> int:
-    from observer.daemon import Options  # noqa: PLC0415
+    with _loading(options, whole=True) as loading:
+        from observer.daemon import Options  # noqa: PLC0415
 
-    return _observe(options, Options(answer=False, recording=options.output))
+        chosen = Options(answer=False, recording=options.output)
+        return _observe(options, chosen, loading)
 
 
 def _state(options: argparse.Namespace) -> Path:
@@ -114,14 +117,32 @@ def _state(options: argparse.Namespace) -> Path:
     return state
 
 
-def _observe(options: argparse.Namespace, chosen: Options) -> int:
-    from observer import memory  # noqa: PLC0415
+@contextmanager
+def _loading(options: argparse.Namespace, *, whole: bool) -> Iterator[Loading]:
+    """Start to attach before the daemon is imported, which takes longer."""
+    from observer import loading, memory  # noqa: PLC0415
 
     memory.save()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    arguments = loading.loader_arguments(
+        options.attach,
+        whole=whole,
+        compiled=options.compile,
+        ring_bytes=options.ring_bytes,
+    )
+    with loading.Loading(arguments) as started:
+        with suppress(loading.AttachError):  # told again, where all refusals are
+            started.hooked()
+        yield started
+
+
+def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> int:
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
-    from observer.attachment import AttachError  # noqa: PLC0415
+    from observer.attachment import take_over  # noqa: PLC0415
     from observer.control import ControlError  # noqa: PLC0415
+    from observer.loading import AttachError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
     from observer.server import ListenError  # noqa: PLC0415
     from observer.textfile import TextfileError  # noqa: PLC0415
@@ -129,13 +150,11 @@ def _observe(options: argparse.Namespace, chosen: Options) -> int:
     try:
         daemon.run(
             chosen._replace(
-                method=options.attach,
                 semantics=options.semantics,
                 log_level=options.log_level,
                 log_form=options.log_format,
-                ring_bytes=options.ring_bytes,
-                compile=options.compile,
-            )
+            ),
+            attach_hooks=lambda: take_over(loading),
         )
     except (ListenError, ControlError, TextfileError) as e:
         return _fail(e, USAGE)
@@ -145,8 +164,6 @@ def _observe(options: argparse.Namespace, chosen: Options) -> int:
         if chosen.recording is None or e.filename is None:
             raise
         return _fail(f"{e.filename}: {e.strerror}", USAGE)
-    except KeyboardInterrupt:  # before the daemon takes signals itself
-        return GOOD
     return GOOD
 
 
@@ -343,8 +360,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _semantics(options: argparse.Namespace) -> int:
     from observer import semantics  # noqa: PLC0415
 
-    if options.slug is not None and options.slug not in SEMANTICS:
-        known = ", ".join(SEMANTICS)
+    if options.slug is not None and options.slug not in SLUGS:
+        known = ", ".join(SLUGS)
         return _fail(f"{options.slug}: no such semantics; one of {known}", USAGE)
     if options.json:
         print(json.dumps(semantics.as_object(options.slug), indent=2))

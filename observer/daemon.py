@@ -20,13 +20,14 @@ from observer import (
     snapshot,
     state_directory,
 )
-from observer.attachment import AttachError, Attachment, attach
+from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
 from observer.hooks import method_of
 from observer.keeping import Keeping
 from observer.landing import Landing, render
 from observer.live import Live
+from observer.loading import AttachError
 from observer.looking import Looker
 from observer.machine import Machine
 from observer.metrics import About, Metrics, State
@@ -73,23 +74,18 @@ class Options(NamedTuple):
     socket: Path | None = None  # on this one; None: the usual one, if possible
     textfile: Path | None = None  # for node_exporter
     selection: Selection = Selection()  # of what has series
-    method: str = "auto"
     semantics: str = "auto"
     recording: Path | None = None
     state: Path | None = None  # directory; None: nothing is kept
     limits: Limits = Limits()
     log_level: str = "info"
     log_form: str = "auto"
-    digests: bool = True  # what repeats is counted only
-    compile: bool = False  # the programs, here and now
-    ring_bytes: int | None = None
-    table_chunks: int | None = None
 
 
 def run(
     options: Options,
     *,
-    attach_hooks: Callable[[tuple[str, ...]], Attachment] = attach,
+    attach_hooks: Callable[[], Attachment] = attach,
 ) -> None:
     """Observe until SIGINT or SIGTERM.
 
@@ -110,8 +106,8 @@ def run(
         if asked is not None:
             exits.enter_context(asked)
             exits.callback(control.unlink, options.socket or control.SOCKET)
-        logger.info("attaching", method=options.method)
-        attachment = attach_hooks(_loader_arguments(options))
+        logger.info("attaching")
+        attachment = attach_hooks()
         exits.callback(attachment.detach)
         if problem is not None:  # not before: a refusal to attach is one line
             logger.warning("no socket for the verbs", error=problem)
@@ -538,19 +534,6 @@ def _asked(options: Options) -> tuple[socket.socket | None, str | None]:
         return control.listen(), None
     except control.ControlError as e:
         return None, str(e)
-
-
-def _loader_arguments(options: Options) -> tuple[str, ...]:
-    arguments: tuple[str, ...] = ("--attach", options.method)
-    if options.ring_bytes is not None:
-        arguments += ("--ring-bytes", str(options.ring_bytes))
-    if options.table_chunks is not None:
-        arguments += ("--table-chunks", str(options.table_chunks))
-    if options.recording is not None or not options.digests:
-        arguments += ("--no-digests",)  # a recording has every decision
-    if options.compile:
-        arguments += ("--compile",)
-    return arguments
 
 
 def _semantics(options: Options, attachment: Attachment) -> str:

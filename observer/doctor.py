@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from observer import bpf, compiler, hooks, kernel, tracefs
+from observer import bpf, compiler, hooks, kernel, shipped, tracefs
+from observer.hooking import refusal
 from observer.layout import LayoutError, layout_of
-from observer.loader import preferred, refusal
+from observer.loader import preferred
 from observer.model import why_not_live
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from observer.layout import Layout
 
 
-_NEEDED = ("machine", "types", "semantics", "compiler")
+_NEEDED = ("machine", "types", "semantics", "programs")
 
 
 class Check(NamedTuple):
@@ -56,7 +58,7 @@ def examine(
         checks += [_types(layout), _semantics(layout)]
         method = _attachable(btf, checks, attempt)
         checks += [_dummy(), _boot()]
-    checks.append(_compiler())
+    checks.append(_programs(layout, running.machine))
     return Diagnosis(
         observable=method is not None
         and all(check.good for check in checks if check.name in _NEEDED),
@@ -137,7 +139,13 @@ def _boot() -> Check:
     )
 
 
-def _compiler() -> Check:
+def _programs(layout: Layout | None, machine: str) -> Check:
+    """Tell where the programs for this kernel come from."""
+    if layout is not None:
+        with suppress(shipped.ShippedError):
+            for method in hooks.METHODS:
+                shipped.read(method, machine, hooks.constants(layout))
+            return Check("programs", good=True, finding="they came along")
     problem = compiler.unavailable()
-    found = "bcc can be imported"
-    return Check("compiler", good=not problem, finding=problem or found)
+    found = problem or "bcc compiles them, which takes a while"
+    return Check("programs", good=not problem, finding=found)

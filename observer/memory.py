@@ -10,6 +10,14 @@ import ctypes as ct
 import gc
 from typing import Final
 
+from observer.unimportable import stand_in, unimportable
+
+# OpenSSL would take 6 MB of the daemon, and hashlib has hashes of its own. Entities
+# are half a megabyte to read HTML, which is only written.
+with unimportable("_hashlib"), stand_in("html.entities"):
+    import hashlib  # noqa: F401
+    import html  # noqa: F401
+
 _M_ARENA_MAX: Final = -8  # malloc.h
 _PR_SET_THP_DISABLE: Final = 41  # linux/prctl.h
 

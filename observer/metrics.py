@@ -22,8 +22,13 @@ from observer.record import Kind, LossStage, ProbeResult, Source
 from observer.store import Counts
 from observer.unimportable import stand_in
 
-# prometheus_client imports ssl for servers and clients that are not ours.
-with stand_in("ssl"):
+# prometheus_client imports these for servers and clients that are not ours.
+with (
+    stand_in("ssl"),
+    stand_in("urllib.request"),
+    stand_in("wsgiref.simple_server"),
+    stand_in("http.server"),
+):
     from prometheus_client.core import (
         CollectorRegistry,
         CounterMetricFamily,

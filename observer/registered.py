@@ -11,6 +11,8 @@ from observer.record import Driver, Id, TableState
 if TYPE_CHECKING:
     from observer.bus import Place
 
+# Most numbers of ids come again, and JSON makes each anew.
+_SHARED: Final[dict[int, int]] = {}
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -42,12 +44,14 @@ def as_object(inventory: Inventory) -> dict[str, object]:
 def from_object(value: object) -> Inventory:
     """Read what `as_object` wrote. Raises FieldError."""
     fields = Fields(value, "inventory")
-    return Inventory(
+    inventory = Inventory(
         tuple(map(_driver, fields.nested_list("drivers"))),
         fields.flag("order_known"),
         fields.texts("gaps"),
         frozenset(fields.texts("deferred")),
     )
+    _SHARED.clear()
+    return inventory
 
 
 def _driver_object(known: PciDriver) -> dict[str, object]:
@@ -94,4 +98,4 @@ def _id(numbers: object, name: str) -> Id:
         or not all(type(number) is int and 0 <= number <= _U64 for number in numbers)
     ):
         raise FieldError(f"{name}: not eight numbers")
-    return Id._make(numbers)
+    return Id._make(map(_SHARED.setdefault, numbers, numbers))

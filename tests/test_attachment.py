@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from observations import match
 from shapes import layouts
 
-from observer.attachment import LOADER, AttachError, Attachment, attach
+from observer.attachment import Attachment, attach, take_over
 from observer.boot_coverage import Coverage, objects
+from observer.loading import LOADER, AttachError, Loading, loader_arguments
 from observer.machine import Origin, PciDriver
 from observer.record import Driver, Id, Seen
 from observer.registered import Inventory, as_object
@@ -194,3 +197,52 @@ def test_current_directory_is_no_source(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"whole": False}, "--attach auto"),
+        ({"whole": False, "ring_bytes": 4096}, "--attach auto --ring-bytes 4096"),
+        ({"whole": True}, "--attach auto --no-digests"),
+        ({"whole": False, "compiled": True}, "--attach auto --compile"),
+    ],
+)
+def test_loader_is_told(chosen: dict[str, Any], expected: str) -> None:
+    """What the operator chose reaches the loader."""
+    assert tuple(expected.split()) == loader_arguments("auto", **chosen)
+
+
+def loading(script: str) -> Loading:
+    """Start a loader that does this."""
+    return Loading(command=(sys.executable, "-c", PRELUDE + script))
+
+
+def test_hooked() -> None:
+    """One can wait for the hooks alone; the rest comes as without waiting."""
+    for waits in (True, False):
+        with loading(
+            "send({'hooked': True})\nimport time; time.sleep(.1)" + GOOD
+        ) as it:
+            if waits:
+                it.hooked()
+            assert HOOKS == take_over(it).hooks
+
+
+def test_hooked_too_late() -> None:
+    """A loader that has nothing more to do then, or fails, is waited for as well."""
+    with loading(GOOD) as it:
+        it.hooked()
+        assert HOOKS == take_over(it).hooks
+    with loading("send({'error': 'no'})") as it:
+        it.hooked()
+        with pytest.raises(AttachError, match="no"):
+            take_over(it)
+
+
+def test_not_needed() -> None:
+    """A loader whose hooks nobody wants any more is ended."""
+    with loading("send({'hooked': True})\nimport time; time.sleep(60)") as it:
+        it.hooked()
+        process = it._loader  # noqa: SLF001 - what it did is asked of the system
+    assert -signal.SIGKILL == process.returncode

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from shapes import all_layouts
 
-from observer import hooks
+from observer import hooks, slugs
 from observer.books import Books
 from observer.metrics import About, Metrics, State
 from observer.model import SEMANTICS
@@ -84,6 +84,8 @@ TESTED_WITH = {
     "exchange": "test_server",
     "fields": "test_recording",
     "happenings": "test_story",
+    "hooking": "test_loader",
+    "loading": "test_attachment",
     "live": "test_live_source",  # test_live is about guests
     "log_fields": "test_log",
     "machine": "machines",  # values without behaviour, as record
@@ -96,6 +98,8 @@ TESTED_WITH = {
     "pointers": "test_recording",
     "record": "strategies",  # values without behaviour; all tests build them
     "remedy": "test_story",
+    "slugs": "test_codebase",
+    "stocktaking": "test_loader",
     "surroundings": "test_story_surroundings",  # test_surroundings is about guests
     "text": "test_metrics",
     "timeline": "test_tracking",
@@ -187,8 +191,9 @@ def test_counters() -> None:
 
 
 def test_slugs() -> None:
-    """The semantics are those of the contract."""
+    """The semantics are those of the contract, also where only their names are."""
     assert SLUGS == SEMANTICS.keys()
+    assert tuple(SEMANTICS) == slugs.SLUGS
 
 
 def first_scrape() -> dict[str, tuple[str, list[dict[str, str]]]]:

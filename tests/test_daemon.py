@@ -26,12 +26,12 @@ from observations import probe
 from scripted_hooks import Hooks
 
 from observer import control, log, snapshot
-from observer.attachment import AttachError, Attachment
 from observer.boot_coverage import Coverage
 from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
+from observer.loading import AttachError
 from observer.looking import Look, Looker
 from observer.record import (
     Action,
@@ -58,6 +58,7 @@ from observer.upkeep import realtime_offset
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from observer.attachment import Attachment
     from observer.log import Logger
     from observer.machine import PciDevice
     from observer.record import Record
@@ -93,7 +94,7 @@ hooks = Unprivileged([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
 options = daemon.Options(
     address="127.0.0.1:0", recording=Path(sys.argv[1]), state=Path(sys.argv[2])
 )
-daemon.run(options, attach_hooks=lambda arguments: hooks)
+daemon.run(options, attach_hooks=lambda: hooks)
 """
 
 WRITING = """
@@ -111,7 +112,7 @@ class Reading(Ending):
 hooks = Reading([], [])
 options = daemon.Options(answer=False, textfile=Path(sys.argv[1]))
 try:
-    daemon.run(options, attach_hooks=lambda arguments: hooks)
+    daemon.run(options, attach_hooks=lambda: hooks)
 except TextfileError as e:
     print(e)
 assert not hooks.attached
@@ -568,9 +569,9 @@ def test_nothing_to_record() -> None:
     assert "" == stream.getvalue()
 
 
-def attaching(hooks: Hooks) -> Callable[[tuple[str, ...]], Attachment]:
+def attaching(hooks: Hooks) -> Callable[[], Attachment]:
     """Return a function that attaches these hooks."""
-    return lambda _arguments: hooks.attachment()
+    return hooks.attachment
 
 
 @pytest.mark.parametrize(
@@ -666,33 +667,11 @@ def test_the_page_of_a_daemon() -> None:
 def test_bad_address() -> None:
     """The address is tried before anything is attached."""
 
-    def never(_arguments: tuple[str, ...]) -> Attachment:
+    def never() -> Attachment:
         raise AssertionError
 
     with pytest.raises(ListenError):
         run(Options(address="nowhere"), attach_hooks=never)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (Options(), "--attach auto"),
-        (Options(method="kprobe"), "--attach kprobe"),
-        (Options(ring_bytes=4096), "--attach auto --ring-bytes 4096"),
-        (Options(table_chunks=2), "--attach auto --table-chunks 2"),
-    ],
-)
-def test_loader_is_told(options: Options, expected: str) -> None:
-    """What the operator chose reaches the loader."""
-    told: list[tuple[str, ...]] = []
-
-    def refuse(arguments: tuple[str, ...]) -> Attachment:
-        told.append(arguments)
-        raise AttachError("no")
-
-    with pytest.raises(AttachError):
-        run(options, attach_hooks=refuse)
-    assert [tuple(expected.split())] == told
 
 
 def ran(child: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from observer.hooks import METHODS
 from observer.kernel import running
 
 BTF = Path(__file__).parent / "btf"
-NEEDED = ("machine", "types", "semantics", "compiler")
+NEEDED = ("machine", "types", "semantics", "programs")
 
 
 def descriptors() -> set[str]:
@@ -59,9 +59,22 @@ def test_kernel_is_named(here: doctor.Diagnosis) -> None:
     assert expected == here.checks[0]
 
 
-def test_compiler(here: doctor.Diagnosis) -> None:
-    """The compiler is there where the tests run."""
-    assert checks(here)["compiler"].good == (compiler.unavailable() == "")
+def test_programs(here: doctor.Diagnosis) -> None:
+    """They came along: no compiler is asked for."""
+    assert doctor.Check("programs", True, "they came along") == checks(here)["programs"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "finding"),
+    [("", "bcc compiles them, which takes a while"), ("no bcc", "no bcc")],
+)
+def test_no_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: str, finding: str
+) -> None:
+    """Without them bcc is what is needed."""
+    monkeypatch.setattr(compiler, "unavailable", lambda: problem)
+    found = checks(doctor.examine(btf_file=tmp_path / "absent"))["programs"]
+    assert (problem == "", finding) == (found.good, found.finding)
 
 
 def test_layout(here: doctor.Diagnosis) -> None:
@@ -81,7 +94,7 @@ def test_kernel_without_types(tmp_path: Path) -> None:
     """Without BTF nothing is tried, and the missing option is named."""
     diagnosis = doctor.examine(btf_file=tmp_path / "absent")
     found = checks(diagnosis)
-    assert ["kernel", "machine", "types", "compiler"] == list(found)
+    assert ["kernel", "machine", "types", "programs"] == list(found)
     assert (False, None, None) == (
         diagnosis.observable,
         diagnosis.method,

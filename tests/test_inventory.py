@@ -13,10 +13,10 @@ from kernel_image import Bus, btf_of
 from observer import inventory
 from observer.bpf import BpfError
 from observer.inventory import take
-from observer.loader import _in_memory, _inventory
 from observer.machine import Origin
 from observer.record import Id, TableState
 from observer.registered import NOT_TAKEN, Inventory, as_object
+from observer.stocktaking import _in_memory, _inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

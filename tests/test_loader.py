@@ -14,20 +14,13 @@ from observer.abi import REGISTRATION
 from observer.bpf import BpfError
 from observer.btf import Btf
 from observer.bus import Place
-from observer.loader import (
-    Attached,
-    LoaderError,
-    Stores,
-    attach,
-    choose_method,
-    find_stores,
-    number_drivers,
-    refusal,
-)
+from observer.hooking import Attached, LoaderError, Stores, attach, refusal
+from observer.loader import choose_method
 from observer.machine import Origin, PciDriver
 from observer.program import Code, Program
 from observer.record import Driver, StoreFile
 from observer.registered import Inventory
+from observer.stocktaking import find_stores, number_drivers
 
 BTF = Btf((Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes())
 LOCKED = (
@@ -137,7 +130,7 @@ def test_indispensable_hook() -> None:
         name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
     }
     with pytest.raises(LoaderError, match="leave_pci_match_device"):
-        attach(Program((), codes), layout, BTF, "kprobe", Stores({}))
+        attach(Program((), codes), layout, BTF, "kprobe", lambda: Stores({}))
 
 
 @pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
@@ -184,7 +177,7 @@ def attached_to(
     layout = layouts()["E"]
     names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
     program = Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
-    attached = attach(program, layout, BTF, "fentry", Stores(stores, problem))
+    attached = attach(program, layout, BTF, "fentry", lambda: Stores(stores, problem))
     for link in attached.links:
         os.close(link)
     return attached
@@ -233,7 +226,7 @@ def test_stores_of_a_kernel_that_hides_its_memory(
     def refuse() -> None:
         raise BpfError(errno.EPERM, "loading the BPF program read_memory: no")
 
-    monkeypatch.setattr("observer.loader.KernelMemory", refuse)
+    monkeypatch.setattr("observer.stocktaking.KernelMemory", refuse)
     problem = "kernel memory can't be read: loading the BPF program read_memory: no"
     assert Stores({}, problem) == find_stores(BTF, {"pci_bus_type": 1})
     attached = attached_to(monkeypatch, Attaching(), {}, problem)

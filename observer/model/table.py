@@ -62,26 +62,13 @@ class Table:
 
     def hits(self, device: Device) -> Sequence[int]:
         """Return the places of all entries that fit `device`, in table order."""
-        vendor, device_id, subvendor, subdevice, class_ = device
-        exact = self._exact.get(vendor | device_id << 32)
-        of_vendor = self._of_vendor.get(vendor)
+        exact = self._exact.get(device[0] | device[1] << 32)
+        of_vendor = self._of_vendor.get(device[0])
         if not (exact or of_vendor or self._of_any_vendor):
             return ()
         found: list[Sequence[int]] = []
         if isinstance(exact, tuple):
-            fitting = []
-            for place in exact:
-                _, _, entry_subvendor, entry_subdevice, entry_class, mask, *_ = (
-                    self.entries[place]
-                )
-                if (
-                    entry_subvendor in (subvendor, PCI_ANY_ID)
-                    and entry_subdevice in (subdevice, PCI_ANY_ID)
-                    and not (entry_class ^ class_) & mask
-                ):
-                    fitting.append(place)
-            if fitting:
-                found.append(fitting)
+            found.append([p for p in exact if _fits(self.entries[p], device)])
             exact = None
         if exact or of_vendor or self._of_any_vendor:
             number = _number(device)
@@ -94,6 +81,15 @@ class Table:
         if len(found) > 1:
             return sorted(chain.from_iterable(found))
         return found[0] if found else ()
+
+
+def _fits(entry: Id, device: Device) -> bool:
+    """Tell whether the rest of an entry of this vendor and device fits."""
+    return (
+        entry[2] in (device[2], PCI_ANY_ID)
+        and entry[3] in (device[3], PCI_ANY_ID)
+        and not (entry[4] ^ device[4]) & entry[5]
+    )
 
 
 def _add(masks: _Masks, place: int, entry: Id) -> None:

@@ -34,6 +34,7 @@ class Row(NamedTuple):
     target: float | None = None  # ours must reach it
     target_ratio: float | None = None  # ... and this many times the peer's
     most: float | None = None  # ... and not exceed this
+    most_ratio: float | None = None  # ... nor this many times the peer's
 
     @property
     def ratio(self) -> float | None:
@@ -44,6 +45,8 @@ class Row(NamedTuple):
     def missed(self) -> bool:
         """Tell whether a target was not reached."""
         if self.most is not None and self.ours > self.most:
+            return True
+        if self.most_ratio is not None and (self.ratio or 0) > self.most_ratio:
             return True
         return self.ours < (self.target or 0) or (self.ratio or 0) < (
             self.target_ratio or 0

@@ -76,6 +76,11 @@ class Watcher:
         finally:
             connection.close()
 
+    @property
+    def process(self) -> Path:
+        """Return where the kernel tells of the process."""
+        return Path("/proc", str(self._process.pid))
+
     def page(self, path: str) -> str:
         """Read a page."""
         return self._get(path)[1]
@@ -91,7 +96,7 @@ class Watcher:
 
     def state(self) -> dict[str, object]:
         """Read what the kernel says of the process and each of its threads."""
-        process = Path("/proc", str(self._process.pid))
+        process = self.process
         rss_kb = int(_status(process)["VmRSS"].split()[0])
         # A client that asks for nothing keeps a thread busy, which counts as well.
         with socket.create_connection((HOST, self._port)):
