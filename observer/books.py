@@ -72,6 +72,8 @@ class Books:
         name, count = repeated.driver, repeated.repeat.count
         self.decisions[name, repeated.outcome.match] += count
         self.judgements[repeated.judgement] += count
+        if repeated.seen is Seen.BOOT:
+            self.boot[repeated.judgement] += count
         if repeated.kind is not None:
             self.divergences[name, repeated.kind] += count
         if repeated.reason is not None:

@@ -22,6 +22,7 @@ from observer.record import (
     Record,
     Repeat,
     Repeated,
+    Seen,
     Source,
     Unregister,
     Write,
@@ -29,7 +30,7 @@ from observer.record import (
 )
 
 Sink = Callable[[Observation], None]
-_Came = tuple[str, Outcome, Judgement, Kind | None, Reason | None]
+_Came = tuple[str, Outcome, Judgement, Kind | None, Reason | None, Seen]
 OnSinkError = Callable[[object, Exception], None]
 
 LOSSES = 64  # remembered; an older one is followed by others that cover as much
@@ -109,8 +110,9 @@ class Pipeline:
 
     def _repeatable(self, judged: Judged) -> _Came:
         match = judged.match
+        _, judgement, _, kind, reason = judged
         name = match.inputs.driver.name
-        came = (name, match.outcome, judged.judgement, judged.kind, judged.reason)
+        came = (name, match.outcome, judgement, kind, reason, match.seen)
         return self._shared.setdefault(came, came)
 
     def _judged_write(self, write: Write) -> Wrote:

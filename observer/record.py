@@ -293,8 +293,9 @@ class Repeated(NamedTuple):
     driver: str  # its name
     outcome: Outcome  # the kernel's
     judgement: Judgement
-    kind: Kind | None = None
-    reason: Reason | None = None
+    kind: Kind | None
+    reason: Reason | None
+    seen: Seen
 
 
 class Probed(NamedTuple):

@@ -9,18 +9,21 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self, cast
+from dataclasses import dataclass
+from itertools import count
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
 
 from observer.drivers import Drivers
 from observer.fields import FieldError, Fields
 from observer.notation import read_record, record_object
 from observer.pointers import hide_pointers
-from observer.record import Driver, Match, Record, Unregister
+from observer.record import Driver, Match, Record, Repeat, Task, Unregister
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -28,6 +31,18 @@ FORMAT = "pci-observer-recording"
 VERSION = 1
 MAX_VERSION = 0xFFFFFFFF
 BATCH = 256  # lines between two flushes
+LAST_NS = (1 << 64) - 1  # when the last of many was is not looked up
+
+_CUT = object()  # instead of the value of a line that is cut short
+
+
+# A match as a writer of ours spells it, but for what may be in a comm; what comes
+# behind it is the same for the same device, inputs and outcome.
+_NUMBER = rb"(0|[1-9][0-9]{0,%d})"
+_MATCH = re.compile(
+    rb'\{"record":"match","ktime_ns":%s,"pid":%s,"tgid":%s,"comm":"([ !#-\[\]-~]*)",'
+    rb'"cpu":%s(,"address":.*\n)' % (_NUMBER % 18, *[_NUMBER % 8] * 3)
+)
 
 
 class RecordingError(ValueError):
@@ -117,7 +132,7 @@ class Recording:
         """Read the header. Raises RecordingError, or OSError."""
         self._path = path
         self._file = _open(path, "r")
-        self._lines = enumerate(self._objects(), 1)
+        self._lines = enumerate(self._raw_lines(), 1)
         self.truncated = False
         try:
             self.header = self._read_header()
@@ -128,11 +143,48 @@ class Recording:
     def __iter__(self) -> Iterator[Record]:
         """Yield the records. Raises RecordingError at a line that is none."""
         drivers = Drivers()
-        for number, value in self._lines:
+        for number, line in self._lines:
+            value = self._object(number, line)
+            if value is _CUT:
+                break
             with self._blaming(number):
                 record = read_record(Fields(value), drivers)
             if record is not None:
                 yield record
+
+    def folded(self, repeatable: Callable[[Match], bool]) -> Iterator[Record]:
+        """Yield the records, those that repeat a decision as a `Repeat` of it.
+
+        A decision has its device's address here, and only its first time is told.
+        `repeatable` says which ones may be folded; their order is lost against others,
+        but no driver comes or goes between them. Raises RecordingError, as above.
+        """
+        drivers, digests = Drivers(), count()
+        told: dict[bytes, _Told] = {}  # by all but time and task
+        for number, line in self._lines:
+            same = _MATCH.fullmatch(line)
+            if same is not None and (known := told.get(same[6])) is not None:
+                if known.match.digest is None:
+                    yield known.match._replace(**_when(same))
+                else:
+                    known.repeats += 1
+                continue
+            value = self._object(number, line)
+            if value is _CUT:
+                break
+            with self._blaming(number):
+                record = read_record(Fields(value), drivers)
+            if isinstance(record, Match):
+                if same is not None and _when(same) == _when_of(record):
+                    if repeatable(record):
+                        record = record._replace(digest=next(digests))
+                    told[same[6]] = _Told(record)
+            elif isinstance(record, Driver | Unregister):
+                yield from _repeats(told)
+                told.clear()
+            if record is not None:
+                yield record
+        yield from _repeats(told)
 
     def close(self) -> None:
         """Close the file."""
@@ -140,8 +192,9 @@ class Recording:
 
     def _read_header(self) -> Header:
         with self._blaming(1):
-            _, value = next(self._lines, (1, {}))
-            fields = Fields(value)
+            number, line = next(self._lines, (1, b"{}\n"))
+            value = self._object(number, line)
+            fields = Fields({} if value is _CUT else value)
             if fields.value("format") != FORMAT:
                 raise FieldError(f"format: not {FORMAT}")
             if fields.integer("version", MAX_VERSION) > VERSION:
@@ -154,17 +207,15 @@ class Recording:
                 fields.text("semantics"),
             )
 
-    def _objects(self) -> Iterator[object]:
-        """Yield the JSON value of each line; a line that is cut short ends it all."""
-        for number, line in enumerate(self._raw_lines(), 1):
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                if line.endswith(b"\n"):
-                    raise self._error(number, "not JSON") from None
-                self.truncated = True
-            else:
-                yield value
+    def _object(self, number: int, line: bytes) -> object:
+        """Return the JSON value of a line, _CUT of a last one that is cut short."""
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError):
+            if line.endswith(b"\n"):
+                raise self._error(number, "not JSON") from None
+            self.truncated = True
+            return _CUT
 
     def _raw_lines(self) -> Iterator[bytes]:
         try:
@@ -195,6 +246,30 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@dataclass(slots=True)
+class _Told:
+    """A decision of which all but time and task may come again."""
+
+    match: Match
+    repeats: int = 0
+
+
+def _when(same: re.Match[bytes]) -> dict[str, Any]:
+    ktime_ns, pid, tgid, comm, cpu = same.group(1, 2, 3, 4, 5)
+    task = Task(int(pid), int(tgid), comm.decode("ascii"), int(cpu))
+    return {"ktime_ns": int(ktime_ns), "task": task}
+
+
+def _when_of(match: Match) -> dict[str, Any]:
+    return {"ktime_ns": match.ktime_ns, "task": match.task}
+
+
+def _repeats(told: dict[bytes, _Told]) -> Iterator[Repeat]:
+    for match, repeats in ((each.match, each.repeats) for each in told.values()):
+        if repeats and match.digest is not None:
+            yield Repeat(match.digest, repeats, match.ktime_ns, LAST_NS)
 
 
 def _without_pointers(record: Record) -> Record:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from observer import __version__
 from observer.books import Books
+from observer.judge import judge
 from observer.log_fields import divergence_fields, probe_fields
 from observer.metrics import About, Metrics, State
-from observer.model import SEMANTICS, explain
+from observer.model import SEMANTICS, expect, explain
 from observer.pipeline import Pipeline
-from observer.record import Judged, Judgement, LossStage, Match, Probed
+from observer.record import (
+    Judged,
+    Judgement,
+    LossStage,
+    Match,
+    Probed,
+    Repeat,
+    Source,
+)
 from observer.recording import Recording, RecordingError
 from observer.ring import Counters
 from observer.what_if import Differences, WhatIf
@@ -71,8 +81,11 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
         about = About(__version__, header.release, slug, layout, 0)
         metrics = Metrics(books, state, about)
         pipeline = Pipeline(slug, (books, metrics, what_if, differences, keep))
-        for record in recording:
-            matches += isinstance(record, Match)
+        for record in recording.folded(partial(_came_to_nothing, slug)):
+            if isinstance(record, Repeat):
+                matches += record.count
+            else:
+                matches += isinstance(record, Match)
             pipeline.feed(record)
         return Replayed(
             header.release,
@@ -84,6 +97,14 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
             what_if,
             differences,
         )
+
+
+def _came_to_nothing(semantics: str, match: Match) -> bool:
+    """Tell whether it is enough to count how often this was decided so."""
+    if match.outcome.match is not Source.NONE:
+        return False
+    # Each divergence is told.
+    return judge(match, expect(semantics, match.inputs)).kind is None
 
 
 def summary(replayed: Replayed) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from observer.model import SEMANTICS, expect
 from observer.model.others import differing
-from observer.record import Device, Judged, Outcome, Unregister
+from observer.record import Device, Judged, Outcome, Repeated, Unregister
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -101,6 +101,7 @@ class Differences:
         """Compare with `semantics`, the kernel's own."""
         self._semantics = semantics
         self._counts: Counter[Difference] = Counter()
+        self._repeatable: dict[int, Difference] = {}  # by digest
 
     def __call__(self, observation: Observation) -> None:
         """Enter one observation."""
@@ -109,14 +110,19 @@ class Differences:
             others = differing(self._semantics, match.inputs)
             expected = expect(self._semantics, match.inputs)
             if others and isinstance(expected, Outcome):
-                self._counts[
-                    Difference(
-                        match.inputs.driver.name,
-                        match.address,
-                        expected,
-                        tuple(others.items()),
-                    )
-                ] += 1
+                difference = Difference(
+                    match.inputs.driver.name,
+                    match.address,
+                    expected,
+                    tuple(others.items()),
+                )
+                self._counts[difference] += 1
+                if match.digest is not None:
+                    self._repeatable[match.digest] = difference
+        elif isinstance(observation, Repeated):
+            repeat = observation.repeat
+            if repeat.digest in self._repeatable:
+                self._counts[self._repeatable[repeat.digest]] += repeat.count
 
     def lines(self) -> Iterator[dict[str, object]]:
         """Yield one object for all decisions that are alike, in order of the first."""

@@ -442,6 +442,67 @@ def test_sigterm_ends_the_daemon_well(seen: Seen, part: str) -> None:
     assert "stopped" == json.loads(stopped["last"])["event"]
 
 
+def grown(part: dict[str, Any], name: str, metric: str) -> dict[str, int]:
+    """Return by how much each series of a metric grew while both observed."""
+    before, after = (
+        labelled(part[when][name]["metrics"], metric) for when in ("before", "after")
+    )
+    keys = before.keys() | after.keys()
+    grew = {key: after.get(key, 0) - before.get(key, 0) for key in keys}
+    return {key: number for key, number in grew.items() if number}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *("match_decisions_total", "judgements_total", "divergences_total"),
+        *("indeterminate_total", "probe_results_total", "events_total"),
+        *("events_lost_total", "hooked_calls_total", "sysfs_writes_total"),
+    ],
+)
+def test_counting_what_repeats_changes_no_number(seen: Seen, metric: str) -> None:
+    """Two at once, one of which takes every decision whole, come to the same."""
+    part = seen.part("both")
+
+    assert grown(part, "whole", metric) == grown(part, "folded", metric)
+
+
+def test_counting_what_repeats_leaves_no_device_out(seen: Seen) -> None:
+    """Devices that would differ are the same, whichever of them was told of."""
+    what_if = [
+        labelled(seen.part("both")["after"][name]["metrics"], "what_if_devices")
+        for name in ("whole", "folded")
+    ]
+    assert what_if[0] == what_if[1] != {}
+
+
+def test_a_burst_is_counted_in_a_ring_of_a_megabyte(seen: Seen) -> None:
+    """100,000 calls as fast as the kernel can: few are sent, none is lost."""
+    part = seen.part("both")
+    made = part["made"]["expected_calls"]
+    before, after = part["before"]["folded"], part["after"]["folded"]
+    repeated, undigested = (
+        delta(before["metrics"], after["metrics"], f"{name}_decisions_total")
+        for name in ("repeated", "undigested")
+    )
+
+    assert 100_000 <= made <= delta(before, after, "decisions")
+    assert {} == grown(part, "folded", "events_lost_total")
+    assert made * 0.99 < repeated
+    assert 0 == undigested
+    assert 0 == part["after"]["whole"]["metrics"]["repeated_decisions_total"]
+
+
+@every_method
+def test_programs_that_came_along_are_bccs(seen: Seen, method: str) -> None:
+    """The kernel's own hash of each is that of one compiled under it."""
+    tags = seen.part("programs")
+    shipped, compiled = tags[f"{method} shipped"], tags[f"{method} compiled"]
+
+    assert {"enter_pci_match", "leave_pci_match"} <= shipped.keys()
+    assert shipped == compiled
+
+
 def test_what_changes_meanwhile_is_never_a_divergence(seen: Seen) -> None:
     """With every snapshot broken no decision is judged, and each says why."""
     part = seen.part("broken_snapshot")

@@ -31,6 +31,8 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
+    Repeat,
+    Repeated,
     Seen,
     Source,
     StoreFile,
@@ -484,3 +486,27 @@ def test_stream_that_fails() -> None:
     log = configure(Full())
     log.info("first")
     log.warning("second")
+
+
+def repeated(judgement: Judgement, kind: Kind | None = None) -> Repeated:
+    """Return repeats of a decision that came to nothing."""
+    repeat = Repeat(3, 41, SECOND, 2 * SECOND)
+    return Repeated(
+        repeat, "e1000", Outcome(Source.NONE), judgement, kind, None, Seen.LIVE
+    )
+
+
+def test_repeated_divergence() -> None:
+    """What was only counted is told with how often, never held back."""
+    again = repeated(Judgement.DIVERGE, Kind.EXPECTED_NOT_MATCHED)
+    lines = logged(*[again] * 50)
+    assert [("warning", "divergence repeated")] * 50 == events(lines)
+    kept = ("driver", "kind", "count")
+    assert ["e1000", "expected_not_matched", 41] == [lines[0][key] for key in kept]
+
+
+def test_repeated_nothing() -> None:
+    """What came to nothing as expected is for debugging."""
+    again = repeated(Judgement.AGREE)
+    assert [] == logged(again)
+    assert [("debug", "no match repeated")] == events(logged(again, level="debug"))

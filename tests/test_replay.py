@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,18 +18,22 @@ from observer.record import (
     Driver,
     Id,
     Inputs,
+    Judged,
     Loss,
     LossStage,
     Match,
+    Observation,
     Outcome,
     Probe,
+    Probed,
     ProbeResult,
     Record,
+    Repeat,
     Source,
     Task,
 )
 from observer.record import Path as ProbePath
-from observer.recording import Header, RecordingError, Writer
+from observer.recording import LAST_NS, Header, Recording, RecordingError, Writer
 from observer.replay import (
     Replayed,
     divergence_lines,
@@ -38,6 +43,10 @@ from observer.replay import (
     sentences,
     summary,
 )
+from observer.what_if import Differences, WhatIf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEADER = Header("6.1.0-56-amd64", "x86_64", {"name": "E"}, "linux-5.15")
 DRIVER = Driver(1, "e1000", (Id(7, 7), Id(1, 2, override_only=1), Id(1, 2)))
@@ -239,3 +248,84 @@ def test_same_books_as_live(fed: list[Record]) -> None:
     with TemporaryDirectory() as directory:
         found = replayed(Path(directory), *fed).books
     assert vars(live) == vars(found)
+
+
+repetitious = st.lists(
+    st.tuples(records, st.integers(1, 4), st.integers(0, 3)), max_size=8
+).map(
+    lambda drawn: [
+        record._replace(ktime_ns=record.ktime_ns // 2 + again)
+        if isinstance(record, Match)
+        else record
+        for turn in range(4)
+        for record, times, from_turn in drawn
+        if from_turn <= turn
+        for again in range(times)
+    ]
+)
+
+
+@given(repetitious)
+def test_repetition_changes_nothing(fed: list[Record]) -> None:
+    """What comes again and again counts as if each line were read by itself."""
+    with TemporaryDirectory() as directory:
+        found = replayed(Path(directory), *fed)
+        with Recording(Path(directory, "r")) as recording:
+            unfolded = list(recording)
+    books, seen = Books(), Differences("linux-5.15")
+    what_if = WhatIf("linux-5.15")
+    diverged: list[object] = []
+
+    def keep(observation: Observation) -> None:
+        if isinstance(observation, Judged | Probed) and observation.kind:
+            diverged.append(observation)
+
+    pipeline = Pipeline("linux-5.15", (books, seen, what_if, keep))
+    for record in unfolded:
+        pipeline.feed(record)
+    assert vars(books) == vars(found.books)
+    assert diverged == found.divergences
+    told = [sorted(each.lines(), key=str) for each in (seen, found.differences)]
+    assert told[0] == told[1]
+    assert what_if.devices() == found.what_if.devices()
+
+
+def test_folded(tmp_path: Path) -> None:
+    """What came to nothing as expected is read once; all else comes with its time."""
+    nothing = DIVERGE._replace(
+        inputs=AGREE.inputs._replace(device=Device(9, 9, 9, 9, 9))
+    )
+    later = [
+        each._replace(ktime_ns=8, task=Task(2, 3, "x", 1)) for each in (nothing, AGREE)
+    ]
+    path = tmp_path / "r"
+    with Writer(path, HEADER) as writer:
+        for record in (nothing, AGREE, *later, *later):
+            writer.write(record)
+    with Recording(path) as recording:
+        read = list(recording.folded(lambda match: match.outcome.match is Source.NONE))
+    first = nothing._replace(digest=0)
+    repeat = Repeat(0, 2, first.ktime_ns, LAST_NS)
+    assert [DRIVER, first, AGREE, later[1], later[1], repeat] == read
+    assert read[2].inputs is read[3].inputs  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda line: line.replace(b'"pid":1', b'"pid":01'),
+        lambda line: line.replace(b'"pid":1', b'"pid":-1'),
+        lambda line: line.replace(b'"cpu":0', b'"cpu":null'),
+        lambda line: line.replace(b'"modprobe"', b'"mod\tprobe"'),
+        lambda line: b"x" + line,
+    ],
+)
+def test_repetition_is_no_excuse(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    """A line that repeats another one is refused for what a first one would be."""
+    replayed(tmp_path, DIVERGE, DIVERGE)
+    lines = (tmp_path / "r").read_bytes().splitlines(keepends=True)
+    (tmp_path / "r").write_bytes(b"".join([*lines[:-1], spoil(lines[-1])]))
+    with pytest.raises(RecordingError, match="line 4"):
+        replay(tmp_path / "r")

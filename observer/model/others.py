@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from observer.model.primitives import id_matches
@@ -10,10 +11,29 @@ from observer.model.table import table_of
 from observer.record import Indeterminate, TableState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from observer.record import Inputs, Outcome
 
+KEPT = 256  # several ask about one decision, and a recording asks again
 
-def differing(slug: str, inputs: Inputs) -> dict[str, Outcome]:
+
+class _Same:
+    """Inputs as a key that equals only itself, for hashing all of them is slow."""
+
+    __slots__ = ("inputs",)
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+    def __hash__(self) -> int:
+        return id(self.inputs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.inputs is other.inputs
+
+
+def differing(slug: str, inputs: Inputs) -> Mapping[str, Outcome]:
     """Return what each semantics answers that does not answer as `slug` does.
 
     Without a hit and without a driver_override all answer none, and most decisions are
@@ -22,6 +42,12 @@ def differing(slug: str, inputs: Inputs) -> dict[str, Outcome]:
     """
     if inputs.driver_override is None and _no_hit(inputs):
         return {}
+    return _differing(slug, _Same(inputs))
+
+
+@lru_cache(maxsize=KEPT)
+def _differing(slug: str, same: _Same) -> Mapping[str, Outcome]:
+    inputs = same.inputs
     expected = expect(slug, inputs)
     if isinstance(expected, Indeterminate):
         return {}

@@ -75,7 +75,9 @@ def _bursts(bursts: dict[str, Any]) -> Iterator[Row]:
         lost = f"burst of {bursts['bcc']['calls']:,} calls, {method}: lost"
         ours, peer = bursts[f"ours {method}"], bursts[f"bpftrace {method}"]
         yield Row(lost, "events", ours["lost"], peer["lost"], most=0)
-    cpu = min(bursts[f"ours {method}"]["cpu_seconds"] for method in ("fentry", "kprobe"))
+    cpu = min(
+        bursts[f"ours {method}"]["cpu_seconds"] for method in ("fentry", "kprobe")
+    )
     for name, most in (("bcc", 0.1), ("bpftrace kprobe", 1.0)):
         peer = bursts[name]["cpu_seconds"]
         label = f"burst, CPU of the user-space side, beside {name}"

@@ -45,6 +45,15 @@ def bpftool(*words: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout or "[]") or []
 
 
+def tags() -> dict[str, str]:
+    """Return the kernel's hash of each of the observer's programs, by its name."""
+    return {
+        program["name"]: program["tag"]
+        for program in bpftool("prog", "show")
+        if program.get("name", "").startswith(("enter_", "leave_"))
+    }
+
+
 def run_counts() -> dict[str, tuple[int, int]]:
     """Return how often each of the observer's match programs ran, and was skipped.
 

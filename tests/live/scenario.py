@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 METHODS: Final = ("fentry", "kprobe")
 PORT: Final = 9817
 BURST_CALLS: Final = 26_000
+MANY_CALLS: Final = 100_000
 SMALL_RING_BYTES: Final = 16_384
 SETTLE_SECONDS: Final = 30
 HOPELESS_SECONDS: Final = 2
@@ -157,9 +158,9 @@ def bound_after(step: Step, places: dict[str, str]) -> dict[str, str | None]:
         time.sleep(POLL_SECONDS)
 
 
-def make_calls(*words: str, each: int) -> Result:
+def make_calls(*words: str, each: int, calls: int = BURST_CALLS) -> Result:
     """Have so many calls made as fast as the kernel can."""
-    number = -(-BURST_CALLS // each)
+    number = -(-calls // each)
     begin = time.monotonic()
     done = subprocess.run(
         [MATCHLOAD, *words, str(number)], capture_output=True, text=True, check=False
@@ -286,6 +287,49 @@ class Scenario:
             pci.write("drivers/pci-stub/unbind", edu)
         pci.write(f"devices/{edu}/driver_override", "\n")
 
+    def both(self) -> Result:
+        """Observe the same by two at once, one of which counts what repeats."""
+        with (
+            self._beside("folded") as folded,
+            self._beside("whole", "--every-decision") as whole,
+        ):
+            watchers = {"folded": folded, "whole": whole}
+            before = {name: totals(settle(each)) for name, each in watchers.items()}
+            steps = perform(STEPS, folded, self.places)
+            pci.run("modprobe", "pci-stub")
+            made = make_calls(
+                "newid", "pci-stub", each=len(pci.devices()), calls=MANY_CALLS
+            )
+            pci.run("modprobe", "-r", "pci-stub")
+            return {
+                "steps": len(steps),
+                "made": made,
+                "before": before,
+                "after": {
+                    name: totals(settle(each, DRAIN_SECONDS))
+                    for name, each in watchers.items()
+                },
+            }
+
+    def _beside(self, name: str, *arguments: str) -> Watcher:
+        self.port += 1
+        socket = ("--socket", f"/run/{name}.sock")
+        options = ("--no-state", "--series", "2000", *socket, *arguments)
+        log = self.directory / f"{name}.log"
+        return Watcher(*options, port=self.port, log=log)
+
+    def programs(self) -> Result:
+        """Load what came along, and what bcc makes here; return the kernel's tags."""
+        tags: Result = {}
+        for method in METHODS:
+            for how, arguments in (("shipped", ()), ("compiled", ("--compile",))):
+                name = f"{method} {how}"
+                with self._beside(
+                    name.replace(" ", "-"), "--attach", method, *arguments
+                ):
+                    tags[name] = counters.tags()
+        return tags
+
     def direct(self, name: str, *arguments: str) -> Result:
         """Attach with arguments that the command does not offer."""
         command = [sys.executable, "-m", "live.direct", str(self.directory), name]
@@ -319,6 +363,8 @@ def main(directory: Path) -> int:
         "small_ring": scenario.small_ring,
         "broken_snapshot": scenario.broken_snapshot,
         "short_tables": scenario.short_tables,
+        "both": scenario.both,
+        "programs": scenario.programs,
     }
     results: dict[str, Result] = {}
     for name, part in parts.items():
