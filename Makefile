@@ -104,6 +104,11 @@ build/.stamp-test: requirements-test.txt build/.stamp-venv
 	@.venv/bin/$(PIP) -r requirements-test.txt
 	@touch $@
 
+build/.stamp-bench: requirements-bench.txt build/.stamp-test
+	@echo "setting up .venv for benchmarks"
+	@.venv/bin/$(PIP) -r requirements-bench.txt
+	@touch $@
+
 build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@echo "setting up .venv-lint"
 	@/usr/bin/python3 -m venv .venv-lint
@@ -119,7 +124,7 @@ build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 bpf: setup
 	$(PYTHON) bpf/generate.py
 
-bench: setup-lab $(CACHE)/.fetched
+bench: setup-lab build/.stamp-bench $(CACHE)/.fetched
 	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
 
 lint: setup-lint

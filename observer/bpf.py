@@ -63,7 +63,8 @@ def _syscall(which: int, *args: object) -> int:
     return int(_libc.syscall(_NUMBERS[machine][which], *args))
 
 
-def _bpf(command: int, attr: bytes, step: str) -> int:
+def call(command: int, attr: bytes, step: str) -> int:
+    """Call bpf(2); return what it does, or raise BpfError about this step."""
     buffer = ct.create_string_buffer(attr, _ATTR_BYTES)
     descriptor = _syscall(0, command, buffer, _ATTR_BYTES)
     if descriptor < 0:
@@ -84,7 +85,7 @@ def create_map(m: Map) -> int:
         0,
         m.name.encode(),
     )
-    return _bpf(_MAP_CREATE, attr, f"creating the BPF map {m.name}")
+    return call(_MAP_CREATE, attr, f"creating the BPF map {m.name}")
 
 
 def insert(descriptor: int, key: bytes, value: bytes) -> bytes:
@@ -94,11 +95,11 @@ def insert(descriptor: int, key: bytes, value: bytes) -> bytes:
     where = (descriptor, ct.addressof(key_at), ct.addressof(held))
     try:
         attr = struct.pack("<I4xQQQ", *where, _NOEXIST)
-        _bpf(_MAP_UPDATE_ELEM, attr, "filling a BPF map")
+        call(_MAP_UPDATE_ELEM, attr, "filling a BPF map")
     except BpfError as e:
         if e.errno != errno.EEXIST:
             raise
-        _bpf(_MAP_LOOKUP_ELEM, struct.pack("<I4xQQQ", *where, 0), "reading a BPF map")
+        call(_MAP_LOOKUP_ELEM, struct.pack("<I4xQQQ", *where, 0), "reading a BPF map")
     return held.raw
 
 
@@ -107,7 +108,7 @@ def put(descriptor: int, value: bytes) -> None:
     held = ct.create_string_buffer(value, len(value))
     key = ct.create_string_buffer(bytes(4), 4)
     where = (descriptor, ct.addressof(key), ct.addressof(held), 0)
-    _bpf(_MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", *where), "filling a BPF map")
+    call(_MAP_UPDATE_ELEM, struct.pack("<I4xQQQ", *where), "filling a BPF map")
 
 
 def load(
@@ -119,27 +120,31 @@ def load(
     ``function_id`` the hooked function's BTF id, needed by fentry. Raises BpfError with
     the end of the verifier's log.
     """
-    if method == "fentry":
-        kind, attach = _TRACING, _TRACE_FEXIT if leave else _TRACE_FENTRY
-    elif method == "raw_tracepoint":
-        kind, attach, function_id = _RAW_TRACEPOINT, 0, 0
-    else:
-        kind, attach, function_id = _KPROBE, 0, 0
+    kinds = kind_of(method, leave=leave)
+    if method == "raw_tracepoint":
+        function_id = 0
     step = f"loading the BPF program {name}"
     try:
-        return _bpf(*_prog_attr(name, instructions, kind, attach, function_id), step)
+        return call(*prog_attr(name, instructions, *kinds, function_id), step)
     except BpfError as e:
         log = ct.create_string_buffer(_LOG_BYTES)
-        attr = _prog_attr(name, instructions, kind, attach, function_id, log)
+        attr = prog_attr(name, instructions, *kinds, function_id, log)
         try:
-            return _bpf(*attr, step)
+            return call(*attr, step)
         except BpfError:
             lines = log.value.decode(errors="replace").strip().splitlines()[-3:]
             detail = f" ({'; '.join(lines)})" if lines else ""
             raise _fail(step, e.errno or 0, detail) from None
 
 
-def _prog_attr(
+def kind_of(method: str, *, leave: bool) -> tuple[int, int]:
+    """Return program type and attach type of a program that is attached so."""
+    if method == "fentry":
+        return _TRACING, _TRACE_FEXIT if leave else _TRACE_FENTRY
+    return (_RAW_TRACEPOINT if method == "raw_tracepoint" else _KPROBE), 0
+
+
+def prog_attr(
     name: str,
     instructions: bytes,
     kind: int,
@@ -147,6 +152,7 @@ def _prog_attr(
     function_id: int,
     log: ct.Array[ct.c_char] | None = None,
 ) -> tuple[int, bytes]:
+    """Return what `call` wants to load a program; the verifier may write to `log`."""
     # The kernel copies both during the call; they are kept alive by the tuple below.
     licence = _kept(b"GPL\0")
     code = _kept(instructions)
@@ -186,7 +192,7 @@ def lift_memory_limit() -> None:
 def attach_fentry(program: int) -> int:
     """Attach a loaded fentry or fexit program; return the link's descriptor."""
     attr = struct.pack("<QI", 0, program)
-    return _bpf(_RAW_TRACEPOINT_OPEN, attr, "attaching by fentry")
+    return call(_RAW_TRACEPOINT_OPEN, attr, "attaching by fentry")
 
 
 def attach_kprobe(program: int, function: str, *, leave: bool, address: int = 0) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from observer.hooks import SOURCES
@@ -39,6 +40,10 @@ def source(bpf_dir: Path = BPF_DIR) -> str:
 
 
 def _bcc() -> ModuleType:
+    if "site" not in sys.modules:  # the loader starts without
+        import site  # noqa: PLC0415
+
+        site.main()
     try:
         import bcc  # noqa: PLC0415 - see the module's first lines
 

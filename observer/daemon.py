@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
+from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer import (
@@ -47,6 +48,7 @@ from observer.textfile import Textfile
 from observer.tracking import Tracker
 from observer.uevents import Uevents
 from observer.upkeep import Upkeep, realtime_offset
+from observer.waking import Waker
 from observer.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ if TYPE_CHECKING:
     from observer.record import Device, Record
     from observer.ring import Counters
 
-_POLL_SECONDS: Final = 0.5  # also how late a signal may be noticed
+_POLL_SECONDS: Final = 0.5
+_IDLE_SECONDS: Final = 5.0  # instead, once nothing has happened for long
+_QUIET_NS: Final = 60_000_000_000  # which is more than anything is waited for
+_REFRESH_SECONDS: Final = 0.2  # that a scrape waits for what is only counted
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
 _FAILURE_SECONDS: Final = 60.0
@@ -113,6 +118,10 @@ def run(
             logger.warning("no socket for the verbs", error=problem)
         uevents = Uevents()  # with a large buffer, as long as we may
         exits.callback(uevents.close)
+        waker = Waker()
+        exits.callback(waker.close)
+        for wakes in (uevents, waker):
+            attachment.ring.watch(wakes.fileno())
         semantics = _semantics(options, attachment)
         recorder = _recorder(options, attachment, semantics, logger)
         exits.callback(recorder.close)
@@ -131,6 +140,7 @@ def run(
         daemon = Daemon(
             *(attachment, semantics, recorder, logger, looker, uevents, keeping),
             selection=options.selection,
+            waker=waker,
         )
         daemon.announce(options.address)
         daemon.begin()
@@ -184,7 +194,7 @@ class Recorder:
 class Daemon:
     """The attached hooks, and where what they say goes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts, and two that few give
         self,
         attachment: Attachment,
         semantics: str,
@@ -195,8 +205,16 @@ class Daemon:
         keeping: Keeping,
         *,
         selection: Selection = Selection(),  # noqa: B008 - a value
+        waker: Waker | None = None,
     ) -> None:
-        """Judge by `semantics` what `attachment` sees; `looker` is started already."""
+        """Judge by `semantics` what `attachment` sees; `looker` is started already.
+
+        By `waker` a scrape gets what is only counted as it is then.
+        """
+        self._waker = waker
+        self._turns = 0
+        self._turned = Condition()
+        self._busy_ns = time.monotonic_ns()  # when something happened last
         self._attachment = attachment
         self._semantics = semantics
         self._recorder = recorder
@@ -358,8 +376,10 @@ class Daemon:
         """Observe until SIGINT or SIGTERM; then detach and read the rest."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        if self._waker is not None:
+            self._waker.on_signals()
         while not self._stopping:
-            self._step(_POLL_SECONDS)
+            self._step(self._patience_seconds())
         self._attachment.detach()
         until = time.monotonic() + _DRAIN_SECONDS
         while self._live.pending() and time.monotonic() < until:
@@ -378,12 +398,32 @@ class Daemon:
         self._alive = time.time()
         for record in self._records(timeout_seconds):
             self._feed(record)
+            self._busy_ns = time.monotonic_ns()
         self._recorder.flush()
         try:
             self._upkeep.step()
             self._keeping.step(time.monotonic_ns())
         except Exception as error:  # noqa: BLE001 - decisions are still judged
             self._picture_failed(error)
+        with self._turned:
+            self._turns += 1
+            self._turned.notify_all()
+
+    def _patience_seconds(self) -> float:
+        """Return how long to wait: what happens in the ring ends that at once."""
+        if self._waker is None or self._live.under_way:
+            return _POLL_SECONDS
+        quiet = time.monotonic_ns() - self._busy_ns > _QUIET_NS
+        return _IDLE_SECONDS if quiet else _POLL_SECONDS
+
+    def _refresh(self) -> None:
+        """Have the main loop take a turn, as far as it has time for one."""
+        if self._waker is None:
+            return
+        with self._turned:
+            turns = self._turns
+            self._waker.wake()
+            self._turned.wait_for(lambda: self._turns > turns, _REFRESH_SECONDS)
 
     def _feed(self, record: Record) -> None:
         self._recorder.record(record)
@@ -391,6 +431,8 @@ class Daemon:
 
     def _records(self, timeout_seconds: float) -> Iterator[Record]:
         yield from self._live.poll(timeout_seconds)
+        if self._waker is not None:
+            self._waker.rest()
         yield from self._uevents.read()
         lost = self._uevents.lost - self._uevents_lost
         if lost:
@@ -446,6 +488,7 @@ class Daemon:
             self._logger.error("picture failed", exc_info=error)
 
     def _state(self) -> State:
+        self._refresh()
         return State(
             counters=self._counters(),
             received=self._live.received + self._coverage.received,

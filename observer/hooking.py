@@ -81,15 +81,30 @@ def attach(
 ) -> Attached:
     """Create the maps, load and attach every hook, returns before entries.
 
-    Only pci_match_device is indispensable: for it LoaderError is raised, any other
-    hook that fails is noted. `find_stores` is asked when the other hooks are attached,
+    Only pci_match_device is indispensable: for it OSError is raised, any other hook
+    that fails is noted. `find_stores` is asked when the other hooks are attached,
     for it takes longer than that.
     """
+    attached = Attached({}, [], {}, {})
+    maps = attached.maps
     try:
-        maps = {m.name: bpf.create_map(m) for m in program.maps}
-    except OSError as e:
-        raise LoaderError(refusal(e)) from e
-    attached = Attached(maps, [], {}, {})
+        maps.update((m.name, bpf.create_map(m)) for m in program.maps)
+        _attach_all(attached, program, layout, btf, method, find_stores)
+    except OSError:
+        for descriptor in maps.values():
+            os.close(descriptor)
+        raise
+    return attached
+
+
+def _attach_all(
+    attached: Attached,
+    program: Program,
+    layout: Layout,
+    btf: Btf,
+    method: str,
+    find_stores: Callable[[], Stores],
+) -> None:
     stores: Stores | None = None
     for hook in hooks.plan(layout):
         address = 0
@@ -97,16 +112,17 @@ def attach(
             if hook.file is not None:
                 stores = stores or find_stores()
                 address = stores.address(hook.file)
-            links, times = _attach_hook(hook, program, maps, btf, method, address)
+            links, times = _attach_hook(
+                hook, program, attached.maps, btf, method, address
+            )
         except OSError as e:
             if hook.function == hooks.PCI_MATCH_DEVICE:
-                raise LoaderError(refusal(e)) from e
+                raise
             attached.hooks[hook.function] = str(e.strerror)
         else:
             attached.links.extend(links)
             attached.hooks[hook.function] = ""
             attached.times[hook.function] = times
-    return attached
 
 
 def _attach_hook(

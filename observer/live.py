@@ -91,6 +91,15 @@ class Live:
         return self._attachment.counters.read()
 
     @property
+    def under_way(self) -> bool:
+        """Whether a hooked function was entered and is not left yet."""
+        now = self.counters
+        return (now.match_entered, now.probe_entered, now.write_entered) != (
+            *(now.match_left, now.probe_left),
+            now.write_left,
+        )
+
+    @property
     def misses(self) -> dict[str, int]:
         """Missed calls by hook."""
         counters = self.counters

@@ -13,19 +13,20 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from observer import abi, bpf, compiler, hooks, kernel, shipped
-from observer.hooking import LoaderError, Stores, attach, refusal
+from observer.hooking import Attached, LoaderError, Stores, attach, refusal
 from observer.hooks import METHODS
 from observer.layout import Layout, LayoutError, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from observer.btf import Btf
     from observer.program import Program
 
+
+_Attempted = TypeVar("_Attempted")
 
 SHIPPED, COMPILED = "shipped", "compiled"  # where the programs come from
 
@@ -38,27 +39,23 @@ def preferred(*, preempts: Callable[[], bool] = kernel.preempts) -> tuple[str, .
     return METHODS[::-1] if preempts() else METHODS
 
 
-def choose_method(
-    btf: Btf,
+def first_that_works(
     wanted: str,
+    attempt: Callable[[str], _Attempted],
     *,
-    attempt: Callable[..., None] = bpf.try_attach,
     preempts: Callable[[], bool] = kernel.preempts,
-) -> str:
-    """Return the attach method to use: the wanted one, or the best that works.
+) -> tuple[str, _Attempted]:
+    """Return the wanted attach method, or the best that works, and what it gave.
 
     Raises LoaderError when the kernel refuses.
     """
-    function = hooks.PCI_MATCH_DEVICE
     refused: list[OSError] = []
     methods = preferred(preempts=preempts) if wanted == "auto" else (wanted,)
     for method in methods:
         try:
-            attempt(function, method=method, function_id=btf.function(function) or 0)
+            return method, attempt(method)
         except OSError as e:
             refused.append(e)
-        else:
-            return method
     # Of several reasons the one that an operator can cure.
     curable = [e for e in refused if e.errno in {errno.EPERM, errno.EACCES}]
     raise LoaderError(refusal((curable or refused)[0]))
@@ -74,8 +71,6 @@ def load(
     bpf.lift_memory_limit()
     btf = kernel.read_btf()
     layout = layout_of(btf)
-    method = choose_method(btf, options.attach)
-    program, origin = programs(layout, method, options)
     symbols: dict[str, int] = {}
 
     def stores() -> Stores:
@@ -85,7 +80,11 @@ def load(
         symbols.update(stocktaking.symbols())
         return stocktaking.find_stores(btf, symbols)
 
-    attached = attach(program, layout, btf, method, stores)
+    def attempt(method: str) -> tuple[Attached, str]:
+        program, origin = programs(layout, method, options)
+        return attach(program, layout, btf, method, stores), origin
+
+    method, (attached, origin) = first_that_works(options.attach, attempt)
     from observer import stocktaking  # noqa: PLC0415
 
     message = {

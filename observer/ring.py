@@ -111,15 +111,20 @@ class Ring:
         self._produced = memoryview(self._data)[:8].cast("Q")
         self._headers = memoryview(self._data)[_PAGE:].cast("I")
         self._poller = select.epoll()
-        wakes = descriptor if wake_up is None else wake_up
-        self._poller.register(wakes, select.EPOLLIN)
+        self._wakes = descriptor if wake_up is None else wake_up
+        self._poller.register(self._wakes, select.EPOLLIN)
+
+    def watch(self, descriptor: int) -> None:
+        """Let a wait end as well when there is something to read from this one."""
+        self._poller.register(descriptor, select.EPOLLIN)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until there is something to read; say whether there is.
+        """Wait until there is something to read; say whether it is in the ring.
 
-        A lost wake-up heals with the next call, so keep the timeout at a second.
+        A lost wake-up heals with the next call, so keep the timeout at some seconds.
         """
-        return bool(self._poller.poll(timeout_seconds))
+        ready = self._poller.poll(timeout_seconds)
+        return any(descriptor == self._wakes for descriptor, _ in ready)
 
     def batch(self, limit: int = _BATCH) -> list[bytes]:
         """Take at most ``limit`` records and give their room back."""

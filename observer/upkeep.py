@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from observer.standing import Change
     from observer.tracking import Tracker
 
-RECONCILE_NS: Final = 60_000_000_000
+RECONCILE_NS: Final = 300_000_000_000
 RETRY_NS: Final = 1_000_000_000  # when too much happened during a look
 AUDIT_NS: Final = 1_000_000_000  # between two audits of a picture that changes
-AGED_NS: Final = 60_000_000_000  # and of one that does not: some findings end with time
+# ... and of one that does not: some findings end with time.
+AGED_NS: Final = 300_000_000_000
 
 
 def realtime_offset() -> int:

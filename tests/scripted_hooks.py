@@ -42,6 +42,9 @@ class Hooks:
         """Say whether there is something in the ring."""
         return bool(self.waiting)
 
+    def watch(self, _descriptor: int) -> None:
+        """Let a wait end by something else, which it does anyway."""
+
     def batch(self) -> list[bytes]:
         """Take what is in the ring."""
         return self.waiting.popleft() if self.waiting else []

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from lab.machine import REPOSITORY
@@ -17,15 +19,14 @@ from live import oracle
 from live.boots import Boots, boot, progress
 from live.steps import STEPS, WRONG_ERA, Run, Step, Write, expected_errno
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 pytestmark = pytest.mark.guest
 
 KERNELS: Final = os.environ.get("PCI_OBSERVER_KERNELS", "5.10 6.1 6.12.90 7.3").split()
 METHODS: Final = ("fentry", "kprobe")
 RSS_KB: Final = 40 * 1024
 BURST_CALLS: Final = 26_000
+# Instructions processed by the verifier, by release, method and program.
+VERIFIED: Final = Path(__file__).parent / "golden" / "verified.json"
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -501,6 +502,27 @@ def test_programs_that_came_along_are_bccs(seen: Seen, method: str) -> None:
 
     assert {"enter_pci_match", "leave_pci_match"} <= shipped.keys()
     assert shipped == compiled
+
+
+@every_method
+def test_the_verifier_has_not_more_to_do(seen: Seen, method: str) -> None:
+    """At most a fifth more than what is recorded, of this kernel or of any."""
+    found = seen.part("programs")["verified"]
+    if os.environ.get("UPDATE_GOLDEN"):
+        recorded = json.loads(VERIFIED.read_text()) if VERIFIED.exists() else {}
+        recorded[seen.result["release"]] = found
+        VERIFIED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+    recorded = json.loads(VERIFIED.read_text())
+    known = recorded.get(seen.result["release"])
+    most: Counter[str] = Counter()
+    for each in [known] if known else recorded.values():
+        most |= Counter(each[method])
+    more = {
+        name: (number, most[name])
+        for name, number in found[method].items()
+        if number > 1.2 * most[name]
+    }
+    assert {} == more
 
 
 def test_what_changes_meanwhile_is_never_a_divergence(seen: Seen) -> None:

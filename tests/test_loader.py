@@ -15,9 +15,9 @@ from observer.bpf import BpfError
 from observer.btf import Btf
 from observer.bus import Place
 from observer.hooking import Attached, LoaderError, Stores, attach, refusal
-from observer.loader import choose_method
+from observer.loader import first_that_works
 from observer.machine import Origin, PciDriver
-from observer.program import Code, Program
+from observer.program import Code, Map, Program
 from observer.record import Driver, StoreFile
 from observer.registered import Inventory
 from observer.stocktaking import find_stores, number_drivers
@@ -74,18 +74,22 @@ def test_integrity() -> None:
     assert said(errno.EPERM) == said(errno.EPERM, "integrity")
 
 
+COUNTERS = Map("counters", 2, 4, 8, 16, 1 << 10)
+
+
 class Kernel:
     """A kernel that offers some methods, and notes what was tried."""
 
     def __init__(self, *methods: str) -> None:
         self.methods = methods
-        self.tried: list[tuple[str, str, int]] = []
+        self.tried: list[str] = []
 
-    def __call__(self, function: str, *, method: str, function_id: int) -> None:
+    def __call__(self, method: str) -> int:
         """Attach, or refuse."""
-        self.tried.append((function, method, function_id))
+        self.tried.append(method)
         if method not in self.methods:
             raise BpfError(errno.ENODEV, f"no {method} here")
+        return len(self.tried)
 
 
 @pytest.mark.parametrize(
@@ -99,27 +103,33 @@ class Kernel:
 )
 def test_choice(wanted: str, offered: tuple[str, ...], chosen: str) -> None:
     """The wanted method is taken, or the best that works."""
-    assert chosen == choose_method(BTF, wanted, attempt=Kernel(*offered))
+    kernel = Kernel(*offered)
+    found = first_that_works(wanted, kernel, preempts=lambda: False)
+    assert (chosen, len(kernel.tried)) == found
+    assert chosen == kernel.tried[-1]
 
 
-def test_attempt() -> None:
-    """It is tried on the function that matters, by its id in the kernel's BTF."""
-    kernel = Kernel("fentry")
-    choose_method(BTF, "auto", attempt=kernel)
-    function_id = BTF.function("pci_match_device")
-    assert [("pci_match_device", "fentry", function_id)] == kernel.tried
+def test_curable() -> None:
+    """Of several refusals the one is told that an operator can do something about."""
+
+    def refuse(method: str) -> None:
+        number = errno.EPERM if method == "kprobe" else errno.EINVAL
+        raise BpfError(number, f"no {method}")
+
+    with pytest.raises(LoaderError, match="no kprobe"):
+        first_that_works("auto", refuse, preempts=lambda: False)
 
 
 def test_no_second_best() -> None:
     """A method that was named is not replaced by another one."""
     with pytest.raises(LoaderError, match="no fentry here"):
-        choose_method(BTF, "fentry", attempt=Kernel("kprobe"))
+        first_that_works("fentry", Kernel("kprobe"))
 
 
 def test_no_method() -> None:
     """When all fail, the sentence is about the best one."""
     with pytest.raises(LoaderError, match="no fentry here"):
-        choose_method(BTF, "auto", attempt=Kernel())
+        first_that_works("auto", Kernel(), preempts=lambda: False)
 
 
 def test_indispensable_hook() -> None:
@@ -129,17 +139,18 @@ def test_indispensable_hook() -> None:
     codes = {
         name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
     }
-    with pytest.raises(LoaderError, match="leave_pci_match_device"):
-        attach(Program((), codes), layout, BTF, "kprobe", lambda: Stores({}))
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="leave_pci_match_device"):
+        attach(Program((COUNTERS,), codes), layout, BTF, "kprobe", lambda: Stores({}))
+    assert before == set(Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
 def test_preempting_kernel(preempts: bool, method: str) -> None:  # noqa: FBT001
     """Where the kernel preempts itself fentry would miss calls, so kprobe is first."""
-    chosen = choose_method(
-        BTF, "auto", attempt=lambda *_, **__: None, preempts=lambda: preempts
-    )
-    assert method == chosen
+    kernel = Kernel("fentry", "kprobe")
+    chosen = first_that_works("auto", kernel, preempts=lambda: preempts)
+    assert (method, 1) == chosen
 
 
 class Attaching:

@@ -10,13 +10,16 @@ import json
 import sys
 from pathlib import Path
 
+import cost
 import diff
 import fleet_queries
 import model
+import replay
+import scrape
 import store
 import upgrade
 
-BENCHMARKS = (model, upgrade, diff, store, fleet_queries)
+BENCHMARKS = (model, replay, scrape, upgrade, diff, store, fleet_queries, cost)
 
 
 def main(output: str | None = None) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from live import counters, pci
 from live.steps import STEPS, WRONG_ERA, Run, Step
+from live.verified import verified
 from live.watcher import Watcher
 from observer import kernel
 
@@ -28,6 +29,7 @@ PORT: Final = 9817
 BURST_CALLS: Final = 26_000
 MANY_CALLS: Final = 100_000
 SMALL_RING_BYTES: Final = 16_384
+LARGE_RING_BYTES: Final = 32 << 20  # 100,000 decisions have room
 SETTLE_SECONDS: Final = 30
 HOPELESS_SECONDS: Final = 2
 DRAIN_SECONDS: Final = 180
@@ -291,7 +293,9 @@ class Scenario:
         """Observe the same by two at once, one of which counts what repeats."""
         with (
             self._beside("folded") as folded,
-            self._beside("whole", "--every-decision") as whole,
+            self._beside(
+                "whole", "--every-decision", "--ring-bytes", str(LARGE_RING_BYTES)
+            ) as whole,
         ):
             watchers = {"folded": folded, "whole": whole}
             before = {name: totals(settle(each)) for name, each in watchers.items()}
@@ -320,7 +324,7 @@ class Scenario:
 
     def programs(self) -> Result:
         """Load what came along, and what bcc makes here; return the kernel's tags."""
-        tags: Result = {}
+        tags: Result = {"verified": verified()}
         for method in METHODS:
             for how, arguments in (("shipped", ()), ("compiled", ("--compile",))):
                 name = f"{method} {how}"

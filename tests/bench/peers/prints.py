@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from bcc import BPF
@@ -59,13 +60,9 @@ int leave(struct pt_regs *ctx)
 }
 """
 
-lost = 0
-
 
 def count_lost(number: int) -> None:
-    """Count what the kernel had no room for."""
-    global lost  # noqa: PLW0603 - as such tools do
-    lost += number
+    """Tell what the kernel had no room for."""
     print(f"Lost {number} events", file=sys.stderr, flush=True)
 
 
@@ -83,7 +80,8 @@ def main() -> None:
             *(f"{e.subdevice:x} {e.override.decode()} {e.ret:x}",),
         )
 
-    bpf["events"].open_perf_buffer(show, lost_cb=count_lost)
+    pages = int(os.environ.get("PAGES", "8"))
+    bpf["events"].open_perf_buffer(show, page_cnt=pages, lost_cb=count_lost)
     while True:
         bpf.perf_buffer_poll()
 
