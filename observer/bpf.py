@@ -121,7 +121,7 @@ def load(
     the end of the verifier's log.
     """
     kinds = kind_of(method, leave=leave)
-    if method == "raw_tracepoint":
+    if method != "fentry":
         function_id = 0
     step = f"loading the BPF program {name}"
     try:

@@ -293,13 +293,14 @@ class Scenario:
         """Observe the same by two at once, one of which counts what repeats."""
         with (
             self._beside("folded") as folded,
-            self._beside(
-                "whole", "--every-decision", "--ring-bytes", str(LARGE_RING_BYTES)
-            ) as whole,
+            self._beside("whole", "--every-decision", *LARGE_RING) as whole,
         ):
             watchers = {"folded": folded, "whole": whole}
             before = {name: totals(settle(each)) for name, each in watchers.items()}
             steps = perform(STEPS, folded, self.places)
+            pci.run("modprobe", "vfio-pci")
+            vfio = {name: totals(settle(each)) for name, each in watchers.items()}
+            pci.run("modprobe", "-r", "vfio-pci")
             pci.run("modprobe", "pci-stub")
             made = make_calls(
                 "newid", "pci-stub", each=len(pci.devices()), calls=MANY_CALLS
@@ -309,6 +310,7 @@ class Scenario:
                 "steps": len(steps),
                 "made": made,
                 "before": before,
+                "vfio": vfio,
                 "after": {
                     name: totals(settle(each, DRAIN_SECONDS))
                     for name, each in watchers.items()

@@ -38,11 +38,13 @@ def _of(method: str, layout: Layout, btf: Btf) -> dict[str, int]:
     try:
         for hook in hooks.plan(layout):
             how = hooks.method_of(hook.function, method)
-            function_id = btf.function(hook.function) or 0
+            function_id = btf.function(hook.function) if how == "fentry" else 0
             for name, leave in ((hook.enter, False), (hook.leave, True)):
                 if name is not None:
                     code = put_in_maps(program.codes[name], maps)
-                    found[name] = _processed(name, code, how, function_id, leave=leave)
+                    found[name] = _processed(
+                        *(name, code, how, function_id or 0), leave=leave
+                    )
     finally:
         for descriptor in maps.values():
             os.close(descriptor)
