@@ -117,6 +117,7 @@ NAMED_AS = {
     "notation": "observer.recording",
     "obstacles": "observer.story",
     "remedy": "observer.story",
+    "slugs": "slugs.SLUGS",
 }
 
 

@@ -495,6 +495,16 @@ def test_a_burst_is_counted_in_a_ring_of_a_megabyte(seen: Seen) -> None:
     assert 0 == part["after"]["whole"]["metrics"]["repeated_decisions_total"]
 
 
+def test_decisions_that_cannot_be_told_apart_are_sent(seen: Seen) -> None:
+    """With room for eight, those repeat and are counted; the rest come whole."""
+    part = seen.part("few_digests")
+
+    assert 0 < part["repeated"] <= 8
+    assert 0 < part["undigested"]
+    assert part["emitted"] == part["decoded"] == part["judgements"]["agree"]
+    assert 0 == sum(part["lost"].values())
+
+
 @every_method
 def test_programs_that_came_along_are_bccs(seen: Seen, method: str) -> None:
     """The kernel's own hash of each is that of one compiled under it."""

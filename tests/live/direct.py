@@ -18,6 +18,7 @@ from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.live import Live
 from observer.pipeline import Pipeline
+from observer.record import Repeat
 from observer.recording import Header, Writer
 
 QUIET_SECONDS: Final = 1.0
@@ -29,8 +30,9 @@ def make_matches() -> None:
     places = pci.addresses()
     pci.write("drivers/e1000/unbind", places["nic"])
     pci.write("drivers_probe", places["nic"])
-    pci.write("drivers_probe", places["edu"])
-    pci.write("drivers_probe", places["testdev"])
+    for _ in range(2):
+        pci.write("drivers_probe", places["edu"])
+        pci.write("drivers_probe", places["testdev"])
 
 
 def observe(attachment: Attachment, recording: Path) -> dict[str, object]:
@@ -48,10 +50,13 @@ def observe(attachment: Attachment, recording: Path) -> dict[str, object]:
         while time.monotonic() - last < QUIET_SECONDS:
             for record in live.poll(POLL_SECONDS):
                 last = time.monotonic()
-                writer.write(record)
+                if not isinstance(record, Repeat):  # no recording has those
+                    writer.write(record)
                 pipeline.feed(record)
     return {
         "emitted": live.counters.emitted,
+        "repeated": live.counters.repeated,
+        "undigested": live.counters.no_digest,
         "decoded": live.decoded,
         "judgements": books.judgements,
         "indeterminate": books.indeterminate,
@@ -62,7 +67,7 @@ def observe(attachment: Attachment, recording: Path) -> dict[str, object]:
 
 def main(directory: str, name: str, *arguments: str) -> None:
     """Run the command line."""
-    attachment = attach(("--no-digests", *arguments))  # a recording wants them all
+    attachment = attach(arguments)
     result = observe(attachment, Path(directory, f"{name}.jsonl.gz"))
     json.dump(result, sys.stdout)
 

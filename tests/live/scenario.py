@@ -349,11 +349,17 @@ class Scenario:
 
     def broken_snapshot(self) -> Result:
         """Make every decision look as if made in a race."""
-        return self.direct("broken_snapshot", "--define", "BREAK_SNAPSHOT")
+        return self.direct(
+            "broken_snapshot", "--no-digests", "--define", "BREAK_SNAPSHOT"
+        )
 
     def short_tables(self) -> Result:
         """Carry 32 entries of each id_table and no more."""
-        return self.direct("short_tables", "--table-chunks", "1")
+        return self.direct("short_tables", "--no-digests", "--table-chunks", "1")
+
+    def few_digests(self) -> Result:
+        """Tell only eight decisions apart."""
+        return self.direct("few_digests", "--define", "DIGESTS_USED=8")
 
 
 def main(directory: Path) -> int:
@@ -369,6 +375,7 @@ def main(directory: Path) -> int:
         "small_ring": scenario.small_ring,
         "broken_snapshot": scenario.broken_snapshot,
         "short_tables": scenario.short_tables,
+        "few_digests": scenario.few_digests,
         "both": scenario.both,
         "programs": scenario.programs,
     }
