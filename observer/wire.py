@@ -215,7 +215,11 @@ def _check_match(flags: int, dynids: int, name_size: int, override_size: int) ->
 
 def _entries(data: bytes, count: int) -> tuple[Id, ...]:
     end = abi.DRIVER.size + count * abi.ENTRY.size
-    return tuple(map(Id._make, abi.ENTRY.iter_unpack(data[abi.DRIVER.size : end])))
+    share = dict[int, int]().setdefault  # most numbers come again, each made anew
+    return tuple(
+        Id._make(map(share, fields, fields))
+        for fields in abi.ENTRY.iter_unpack(data[abi.DRIVER.size : end])
+    )
 
 
 def _dynids(data: bytes) -> tuple[Id, ...]:
