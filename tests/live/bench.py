@@ -215,7 +215,7 @@ class Bench:
         self._port = 9817
         offsets = kernel.running_layout().offsets
         names = ("DRV_NAME", "DEV_NAME", "DEV_VENDOR", "DEV_CLASS", "DEV_OVERRIDE")
-        prints = (f"-D{name}={offsets[name]}" for name in names)
+        prints = [f"-D{name}={offsets[name]}" for name in names]
         self.peers: dict[str, tuple[str | Path, ...]] = {
             "bpftrace fentry": (*_BPFTRACE, PEERS / "fentry.bt"),
             "bpftrace kprobe": (*_BPFTRACE, PEERS / "kprobe.bt"),
