@@ -519,6 +519,7 @@ class Daemon:
         )
 
     def _status(self) -> Status:
+        self._refresh()
         counters = self._counters()
         return Status(
             version=__version__,
