@@ -26,7 +26,7 @@ SENTENCES: Final = {
     "no_function": ("no function pci_match_device", "please report"),
     "broken_btf": ("/sys/kernel/btf/vmlinux is no BTF", "CONFIG_DEBUG_INFO_BTF=y"),
     "no_permission": ("no permission", "run as root"),
-    "no_bcc": ("bcc can't be imported", "python3-bpfcc"),
+    "no_programs": ("bcc can't be imported", "python3-bpfcc"),
     "locked_down": ("locked down (confidentiality)", "boot without"),
 }
 every_cause = pytest.mark.parametrize("cause", SENTENCES)
@@ -108,7 +108,7 @@ def test_nothing_is_left_half_attached(seen: dict[str, Any], cause: str) -> None
 
 
 def test_a_port_in_use_is_wrong_usage(seen: dict[str, Any]) -> None:
-    """Exit 2 before anything is attached: the operator can choose another one."""
+    """Exit 2, and the hooks are gone: the operator can choose another one."""
     run = seen["port_in_use"]["run"]
 
     assert USAGE == run["status"]
@@ -122,7 +122,15 @@ def test_a_port_in_use_is_no_matter_to_doctor(seen: dict[str, Any]) -> None:
     assert 0 == seen["port_in_use"]["doctor"]["status"]
 
 
-@pytest.mark.parametrize("surroundings", ["good", "integrity"])
+def test_no_compiler_is_needed(seen: dict[str, Any]) -> None:
+    """Without bcc what came along is loaded."""
+    lines = [json.loads(line) for line in seen["no_compiler"]["observed"]]
+    (told,) = [line for line in lines if line["event"] == "observing"]
+
+    assert "shipped" == told["programs"]
+
+
+@pytest.mark.parametrize("surroundings", ["good", "integrity", "no_compiler"])
 def test_doctor_finds_a_good_kernel_good(
     seen: dict[str, Any], surroundings: str
 ) -> None:

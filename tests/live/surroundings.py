@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from live import counters, pci
-from live.watcher import COMMAND, HOST
+from live.watcher import COMMAND, HOST, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ PORT: Final = 9817
 SECONDS: Final = 180
 BTF: Final = Path("/sys/kernel/btf")
 BCC: Final = Path("/usr/lib/python3/dist-packages/bcc")
+PROGRAMS: Final = Path(__file__).resolve().parents[2] / "bpf"
 LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 NOBODY: Final = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -85,6 +86,13 @@ def examine_doctor() -> dict[str, object]:
     return {"doctor_json": ask(COMMAND, "doctor", "--json")}
 
 
+def observe(directory: Path) -> dict[str, object]:
+    """Observe for a moment; return what the first line said."""
+    log = directory / "observed.log"
+    with Watcher("--no-state", port=PORT, log=log):
+        return {"observed": log.read_text().splitlines()}
+
+
 def left_behind(before: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return what was not there before; programs are freed a little late."""
     time.sleep(1)
@@ -112,8 +120,10 @@ def main(directory: Path) -> int:
     with mounted(directory / "nonsense.btf", BTF / "vmlinux"):
         note("broken_btf")
     note("no_permission", *NOBODY)
+    with mounted(empty, BCC), mounted(empty, PROGRAMS):
+        note("no_programs")
     with mounted(empty, BCC):
-        note("no_bcc")
+        results["no_compiler"] = examine_doctor() | observe(directory)
     with port_taken():
         note("port_in_use")
     results["good"] = examine_doctor()
