@@ -26,11 +26,11 @@ POLL_SECONDS: Final = 0.2
 
 
 def make_matches() -> None:
-    """Have long and short tables walked, with hits and without."""
+    """Have long and short tables walked, with hits and without, twice."""
     places = pci.addresses()
-    pci.write("drivers/e1000/unbind", places["nic"])
-    pci.write("drivers_probe", places["nic"])
     for _ in range(2):
+        pci.write("drivers/e1000/unbind", places["nic"])
+        pci.write("drivers_probe", places["nic"])
         pci.write("drivers_probe", places["edu"])
         pci.write("drivers_probe", places["testdev"])
 

@@ -67,13 +67,19 @@ def accounted(metrics: dict[str, float]) -> float:
 
 
 def at_rest(metrics: dict[str, float]) -> bool:
-    """Tell whether everything emitted was judged or lost, and no probe runs."""
+    """Tell whether all decisions and writes were judged or lost, and no probe runs."""
     probes = [
         metrics[f'hooked_calls_total{{at="{at}",call="probe"}}']
         for at in ("entry", "return")
     ]
     emitted = metrics['events_total{stage="emitted"}']
-    return probes[0] == probes[1] and emitted == judged(metrics) + lost(metrics)
+    written = metrics['hooked_calls_total{at="return",call="write"}']
+    writes = sum(v for k, v in metrics.items() if k.startswith("sysfs_writes_total"))
+    return (
+        probes[0] == probes[1]
+        and emitted == judged(metrics) + lost(metrics)
+        and written <= writes + metrics['events_lost_total{stage="other"}']
+    )
 
 
 def settle(watcher: Watcher, seconds: float = SETTLE_SECONDS) -> dict[str, float]:
