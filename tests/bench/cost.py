@@ -102,8 +102,7 @@ def _idle(rest: dict[str, Any]) -> Iterator[Row]:
     share = 100 * rest["idle_cpu_seconds"] / rest["idle_seconds"]
     yield Row("at rest, CPU", "% of one", share, most=0.1)
     minute = 60 / rest["idle_seconds"]
-    for thread, count in sorted(rest["wakeups"].items()):
-        name = thread.rsplit(" ", 1)[0]
+    for name, count in rest["wakeups"].items():
         yield Row(f"at rest, wake-ups of {name}", "a minute", count * minute)
 
 
