@@ -35,8 +35,8 @@ struct snapshot {
 };
 
 /*
- * All that a decision depends on which came to nothing. With the driver's number
- * in front, which nobody knows beforehand, no two texts can be made to look alike.
+ * All that a decision depends on which came to nothing: exactly, but for the text of
+ * driver_override and the dynids, of which there is a hash each.
  */
 struct decision {
 	u64 driver;

@@ -29,6 +29,7 @@ static __always_inline void read_override(struct call *c, struct snapshot *s)
 		return;
 	}
 	c->match.override_size = size;
+	s->override_hash = size;
 	for (i = 0; i < REC_OVERRIDE_SIZE / sizeof(u64); i++)
 		s->override_hash = hash(s->override_hash, c->override[i]);
 #endif
