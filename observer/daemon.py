@@ -21,6 +21,7 @@ from observer import (
     snapshot,
     state_directory,
 )
+from observer.abi import DIGESTS
 from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
@@ -212,6 +213,7 @@ class Daemon:
         By `waker` a scrape gets what is only counted as it is then.
         """
         self._waker = waker
+        self._undigested = False
         self._turns = 0
         self._turned = Condition()
         self._busy_ns = time.monotonic_ns()  # when something happened last
@@ -400,6 +402,7 @@ class Daemon:
             self._feed(record)
             self._busy_ns = time.monotonic_ns()
         self._recorder.flush()
+        self._tell_undigested()
         try:
             self._upkeep.step()
             self._keeping.step(time.monotonic_ns())
@@ -408,6 +411,15 @@ class Daemon:
         with self._turned:
             self._turns += 1
             self._turned.notify_all()
+
+    def _tell_undigested(self) -> None:
+        """Tell once that new decisions are sent whole from now on."""
+        if self._undigested or not self._live.counters.no_digest:
+            return
+        self._undigested = True
+        self._logger.warning(
+            "no more decisions can be told apart", kept=DIGESTS, others="sent whole"
+        )
 
     def _patience_seconds(self) -> float:
         """Return how long to wait: what happens in the ring ends that at once."""

@@ -279,6 +279,17 @@ def test_announcement() -> None:
     } == without_time(second)
 
 
+def test_digests_used_up() -> None:
+    """That new decisions are sent whole is told, once."""
+    hooks = Ending([[encode_match(MATCH)]] * 3, [])
+    hooks.count(no_digest=2)
+    lines = [without_time(line) for line in observed(hooks)]
+    told = "no more decisions can be told apart"
+    assert [{"event": told, "kept": 32768, "others": "sent whole"}] == [
+        line for line in lines if line["event"] == told
+    ]
+
+
 def test_the_picture_is_of_kernel_memory_sysfs_and_events() -> None:
     """Drivers from the loader, devices from sysfs, and what happened since."""
     hooks = Ending([[*encode_driver(DRIVER), encode_match(MATCH)]], [])
