@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 5.0  # instead, once nothing has happened for long
 _QUIET_NS: Final = 60_000_000_000  # which is more than anything is waited for
+_CURRENT_SECONDS: Final = 3.0  # that a verb waits for sysfs, which a probe can hold up
+_LOOKING_SECONDS: Final = 0.02  # between two turns meanwhile
 _REFRESH_SECONDS: Final = 0.2  # that a scrape waits for what is only counted
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
@@ -295,7 +297,7 @@ class Daemon:
     def answer(self, listener: socket.socket) -> Server:
         """Answer the verbs that ask on a unix socket."""
         pages = control.routes(
-            machine=lambda: snapshot.as_object(self._upkeep.machine()),
+            machine=lambda: snapshot.as_object(self._current()),
             status=lambda: self._status().as_object(),
         )
         server = Server(listener, pages)
@@ -436,6 +438,19 @@ class Daemon:
             turns = self._turns
             self._waker.wake()
             self._turned.wait_for(lambda: self._turns > turns, _REFRESH_SECONDS)
+
+    def _current(self) -> Machine:
+        """Return the machine as sysfs shows it now, unless that takes too long.
+
+        Not everything that changes is told by an event.
+        """
+        looks, until = self._upkeep.looks, time.monotonic() + _CURRENT_SECONDS
+        if self._waker is not None:
+            self._upkeep.hurry()
+            while self._upkeep.looks == looks and time.monotonic() < until:
+                self._refresh()
+                time.sleep(_LOOKING_SECONDS)
+        return self._upkeep.machine()
 
     def _feed(self, record: Record) -> None:
         self._recorder.record(record)

@@ -84,6 +84,11 @@ class Upkeep:
         self._audited_ns = 0
         self._audited_version = -1
         self._audited: Machine | None = None
+        self.looks = 0  # at everything, that were compared
+
+    def hurry(self) -> None:
+        """Look at everything with the next step; from any thread."""
+        self._next_ns = 0
 
     def step(self) -> None:
         """Go on; to be called after everything that was seen has been fed."""
@@ -154,6 +159,7 @@ class Upkeep:
         )
         if disagreements:
             self._on_disagreements(disagreements)
+        self.looks += 1
 
     def _ask(self, now_ns: int) -> None:
         if self._tracker.stale:
