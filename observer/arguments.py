@@ -258,7 +258,7 @@ def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
         "--semantics",
-        choices=tuple(SLUGS),
+        choices=SLUGS,
         metavar="SLUG",
         help="judge by this one instead of the recording's own: " + ", ".join(SLUGS),
     )
@@ -364,7 +364,7 @@ def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 def _add_semantics_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--semantics",
-        choices=tuple(SLUGS),
+        choices=SLUGS,
         metavar="SLUG",
         help=f"judge by this one instead of the kernel's own: {', '.join(SLUGS)}",
     )

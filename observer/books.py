@@ -12,6 +12,7 @@ from observer.record import (
     Loss,
     LossStage,
     Observation,
+    Outcome,
     Probed,
     ProbeResult,
     Reason,
@@ -47,9 +48,11 @@ class Books:
     def __call__(self, observation: Observation) -> None:
         """Enter one observation."""
         if isinstance(observation, Judged):
-            self._enter_decision(observation)
+            match, judgement, _, kind, reason = observation
+            name = match.inputs.driver.name
+            self._enter(name, match.outcome, judgement, kind, reason, match.seen)
         elif isinstance(observation, Repeated):
-            self._enter_repeated(observation)
+            self._enter(*observation[1:], observation.repeat.count)
         elif isinstance(observation, Probed):
             self._enter_probe(observation)
         elif isinstance(observation, Wrote):
@@ -57,27 +60,25 @@ class Books:
         elif isinstance(observation, Loss):
             self.lost[observation.stage] += observation.count
 
-    def _enter_decision(self, judged: Judged) -> None:
-        name = judged.match.inputs.driver.name
-        self.decisions[name, judged.match.outcome.match] += 1
-        self.judgements[judged.judgement] += 1
-        if judged.match.seen is Seen.BOOT:
-            self.boot[judged.judgement] += 1
-        if judged.kind is not None:
-            self.divergences[name, judged.kind] += 1
-        if judged.reason is not None:
-            self.indeterminate[judged.reason] += 1
-
-    def _enter_repeated(self, repeated: Repeated) -> None:
-        name, count = repeated.driver, repeated.repeat.count
-        self.decisions[name, repeated.outcome.match] += count
-        self.judgements[repeated.judgement] += count
-        if repeated.seen is Seen.BOOT:
-            self.boot[repeated.judgement] += count
-        if repeated.kind is not None:
-            self.divergences[name, repeated.kind] += count
-        if repeated.reason is not None:
-            self.indeterminate[repeated.reason] += count
+    def _enter(
+        self,
+        driver: str,
+        outcome: Outcome,
+        judgement: Judgement,
+        kind: Kind | None,
+        reason: Reason | None,
+        seen: Seen,
+        count: int = 1,
+    ) -> None:
+        """Enter decisions that came to the same."""
+        self.decisions[driver, outcome.match] += count
+        self.judgements[judgement] += count
+        if seen is Seen.BOOT:
+            self.boot[judgement] += count
+        if kind is not None:
+            self.divergences[driver, kind] += count
+        if reason is not None:
+            self.indeterminate[reason] += count
 
     def _enter_probe(self, probed: Probed) -> None:
         name = probed.probe.name

@@ -1,7 +1,7 @@
 """The privileged process: compile, load, attach, hand the descriptors over, leave.
 
-It runs as ``python -m observer.loader`` with one end of a socket pair. Only
-descriptors keep the hooks alive, so whatever kills it leaves nothing behind.
+observer/loading.py starts it with one end of a socket pair. Only descriptors keep the
+hooks alive, so whatever kills it leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def programs(
 
 def main(arguments: list[str] | None = None) -> None:
     """Load, send the outcome over the socket, and leave without any clean-up."""
-    parser = argparse.ArgumentParser(prog="python -m observer.loader")
+    parser = argparse.ArgumentParser(prog="observer.loader")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--attach", choices=("auto", *METHODS), default="auto")
     parser.add_argument("--ring-bytes", type=int)
@@ -159,7 +159,3 @@ def main(arguments: list[str] | None = None) -> None:
     )
     sys.stderr.flush()
     os._exit(0)  # no destructor of bcc's may detach or close anything
-
-
-if __name__ == "__main__":
-    main()

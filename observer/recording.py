@@ -33,9 +33,6 @@ MAX_VERSION = 0xFFFFFFFF
 BATCH = 256  # lines between two flushes
 LAST_NS = (1 << 64) - 1  # when the last of many was is not looked up
 
-_CUT = object()  # instead of the value of a line that is cut short
-
-
 # A match as a writer of ours spells it, but for what may be in a comm; what comes
 # behind it is the same for the same device, inputs and outcome.
 _NUMBER = rb"(0|[1-9][0-9]{0,%d})"
@@ -144,11 +141,7 @@ class Recording:
         """Yield the records. Raises RecordingError at a line that is none."""
         drivers = Drivers()
         for number, line in self._lines:
-            value = self._object(number, line)
-            if value is _CUT:
-                break
-            with self._blaming(number):
-                record = read_record(Fields(value), drivers)
+            record = self._record(number, line, drivers)
             if record is not None:
                 yield record
 
@@ -169,11 +162,7 @@ class Recording:
                 else:
                     known.repeats += 1
                 continue
-            value = self._object(number, line)
-            if value is _CUT:
-                break
-            with self._blaming(number):
-                record = read_record(Fields(value), drivers)
+            record = self._record(number, line, drivers)
             if isinstance(record, Match):
                 if same is not None and _when(same) == _when_of(record):
                     if repeatable(record):
@@ -193,8 +182,7 @@ class Recording:
     def _read_header(self) -> Header:
         with self._blaming(1):
             number, line = next(self._lines, (1, b"{}\n"))
-            value = self._object(number, line)
-            fields = Fields({} if value is _CUT else value)
+            fields = Fields(self._object(number, line))
             if fields.value("format") != FORMAT:
                 raise FieldError(f"format: not {FORMAT}")
             if fields.integer("version", MAX_VERSION) > VERSION:
@@ -208,14 +196,22 @@ class Recording:
             )
 
     def _object(self, number: int, line: bytes) -> object:
-        """Return the JSON value of a line, _CUT of a last one that is cut short."""
+        """Return the JSON value of a line; a last one may be cut short, and is {}."""
         try:
             return json.loads(line)
         except (ValueError, RecursionError):
             if line.endswith(b"\n"):
                 raise self._error(number, "not JSON") from None
             self.truncated = True
-            return _CUT
+            return {}
+
+    def _record(self, number: int, line: bytes, drivers: Drivers) -> Record | None:
+        """Return a line's record; None: it has none that we know, or is cut short."""
+        value = self._object(number, line)
+        if self.truncated:
+            return None
+        with self._blaming(number):
+            return read_record(Fields(value), drivers)
 
     def _raw_lines(self) -> Iterator[bytes]:
         try:

@@ -11,8 +11,6 @@ from observer.record import Driver, Id, TableState
 if TYPE_CHECKING:
     from observer.bus import Place
 
-# Most numbers of ids come again, and JSON makes each anew.
-_SHARED: Final[dict[int, int]] = {}
 _U32: Final = 0xFFFFFFFF
 _U64: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -44,14 +42,12 @@ def as_object(inventory: Inventory) -> dict[str, object]:
 def from_object(value: object) -> Inventory:
     """Read what `as_object` wrote. Raises FieldError."""
     fields = Fields(value, "inventory")
-    inventory = Inventory(
+    return Inventory(
         tuple(map(_driver, fields.nested_list("drivers"))),
         fields.flag("order_known"),
         fields.texts("gaps"),
         frozenset(fields.texts("deferred")),
     )
-    _SHARED.clear()
-    return inventory
 
 
 def _driver_object(known: PciDriver) -> dict[str, object]:
@@ -88,14 +84,15 @@ def _ids(fields: Fields, name: str) -> tuple[Id, ...] | None:
         return None
     if not isinstance(ids, list):
         raise FieldError(f"{name}: not a list")
-    return tuple(_id(numbers, name) for numbers in ids)
+    shared: dict[int, int] = {}  # most numbers come again, and JSON makes each anew
+    return tuple(_id(numbers, name, shared) for numbers in ids)
 
 
-def _id(numbers: object, name: str) -> Id:
+def _id(numbers: object, name: str, shared: dict[int, int]) -> Id:
     if (
         not isinstance(numbers, list)
         or len(numbers) != len(Id._fields)
         or not all(type(number) is int and 0 <= number <= _U64 for number in numbers)
     ):
         raise FieldError(f"{name}: not eight numbers")
-    return Id._make(map(_SHARED.setdefault, numbers, numbers))
+    return Id._make(map(shared.setdefault, numbers, numbers))

@@ -23,7 +23,6 @@ from observer.record import (
     Probed,
     ProbeResult,
     Reason,
-    Repeated,
     Seen,
     Source,
     StoreFile,
@@ -137,8 +136,6 @@ class Tracker:
 
     def __call__(self, observation: Observation) -> None:
         """Enter one observation."""
-        if isinstance(observation, Repeated):
-            return  # nothing that is not known
         if isinstance(observation, Judged):
             self._matched(observation.match)
         elif isinstance(observation, Driver):
@@ -151,7 +148,7 @@ class Tracker:
             self._told(observation)
         elif isinstance(observation, Unregister):
             self._unregister(observation)
-        else:
+        elif isinstance(observation, Loss):
             self._miss(observation)
 
     def machine(self, now_ns: int) -> Machine:
@@ -527,6 +524,29 @@ class Tracker:
 
     # The comparison with sysfs.
 
+    def disagreements_with(
+        self,
+        devices: Mapping[str, PciDevice],
+        drivers: Mapping[str, str | None],
+        *,
+        drivers_autoprobe: bool | None = None,
+    ) -> list[Disagreement]:
+        """Compare with all that sysfs shows now; `drivers` are names and their modules.
+
+        Everything observed must have been fed before sysfs was read: then a
+        disagreement is a change that nobody saw. What is in `stale` is none.
+        """
+        found = [
+            *of_devices(self._devices, devices, stale=self.stale),
+            *of_drivers(self._drivers, drivers),
+        ]
+        known = self._drivers_autoprobe
+        if drivers_autoprobe not in (None, known):
+            found.append(
+                Disagreement(Field.DRIVERS_AUTOPROBE, "pci", known, drivers_autoprobe)
+            )
+        return found
+
     def reconcile(
         self,
         devices: Mapping[str, PciDevice],
@@ -534,25 +554,11 @@ class Tracker:
         *,
         drivers_autoprobe: bool | None = None,
     ) -> list[Disagreement]:
-        """Compare with all that sysfs shows now, and take it over.
-
-        `drivers` are names and their modules. Everything observed must have been fed
-        before sysfs was read: then a disagreement is a change that nobody saw. What is
-        in `stale` is no disagreement.
-        """
-        found = [
-            *of_devices(self._devices, devices, stale=self.stale),
-            *of_drivers(self._drivers, drivers),
-        ]
-        if drivers_autoprobe not in (None, self._drivers_autoprobe):
-            found.append(
-                Disagreement(
-                    Field.DRIVERS_AUTOPROBE,
-                    "pci",
-                    self._drivers_autoprobe,
-                    drivers_autoprobe,
-                )
-            )
+        """Take over all that sysfs shows now; return and count the disagreements."""
+        found = self.disagreements_with(
+            devices, drivers, drivers_autoprobe=drivers_autoprobe
+        )
+        if drivers_autoprobe is not None:
             self._drivers_autoprobe = drivers_autoprobe
         for address in self._devices.keys() | devices.keys():
             self.read(address, devices.get(address))

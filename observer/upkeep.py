@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RECONCILE_NS: Final = 300_000_000_000
 RETRY_NS: Final = 1_000_000_000  # when too much happened during a look
+AGAIN_NS: Final = 100_000_000  # more than an event takes that sysfs came before
 AUDIT_NS: Final = 1_000_000_000  # between two audits of a picture that changes
 # ... and of one that does not: some findings end with time.
 AGED_NS: Final = 300_000_000_000
@@ -79,6 +80,7 @@ class Upkeep:
         self._complete = complete
         self._standing = Standing()
         self._look: Look | None = None  # at everything, to be compared
+        self._suspected: list[Disagreement] = []  # by the last look
         self._asked_version = -1  # of the tracker, when everything was asked for
         self._next_ns = clock() + RECONCILE_NS
         self._audited_ns = 0
@@ -146,19 +148,26 @@ class Upkeep:
     def _compare(self, look: Look, now_ns: int) -> None:
         """Compare, unless something changed since the look was asked for.
 
-        A look that shows no device or no driver at all is one that failed.
+        A look that shows no device or no driver at all is one that failed. Sysfs shows
+        a change before its event is sent: what two looks find was told by none.
         """
+        suspected, self._suspected = self._suspected, []
         changed = self._tracker.version != self._asked_version
         if changed or not look.devices or not look.drivers:
             self._next_ns = now_ns + RETRY_NS
             return
-        disagreements = self._tracker.reconcile(
-            look.devices_there(),
-            look.drivers,
-            drivers_autoprobe=look.drivers_autoprobe,
+        devices, drivers = look.devices_there(), look.drivers
+        autoprobe = look.drivers_autoprobe
+        found = self._tracker.disagreements_with(
+            devices, drivers, drivers_autoprobe=autoprobe
         )
-        if disagreements:
-            self._on_disagreements(disagreements)
+        if found != suspected and found:
+            self._suspected = found
+            self._next_ns = now_ns + AGAIN_NS
+            return
+        self._tracker.reconcile(devices, drivers, drivers_autoprobe=autoprobe)
+        if found:
+            self._on_disagreements(found)
         self.looks += 1
 
     def _ask(self, now_ns: int) -> None:

@@ -19,7 +19,7 @@ from observer.record import (
     Wrote,
 )
 from observer.tracking import Tracker
-from observer.upkeep import RECONCILE_NS, RETRY_NS, Upkeep
+from observer.upkeep import AGAIN_NS, RECONCILE_NS, RETRY_NS, Upkeep
 
 if TYPE_CHECKING:
     from observer.audit import Audit
@@ -105,8 +105,15 @@ class Kept:
         self.sysfs.now_ns = self.now_ns
 
     def reconcile(self) -> None:
-        """Let a whole comparison with sysfs happen."""
-        self.step(RECONCILE_NS / 1e9)
+        """Let a whole comparison with sysfs happen, twice if it finds something."""
+        self.look(RECONCILE_NS / 1e9)
+        self.step(AGAIN_NS / 1e9)
+        if self.sysfs.busy():
+            self.look(0)
+
+    def look(self, seconds: float) -> None:
+        """Let time pass and sysfs be looked at."""
+        self.step(seconds)
         self.sysfs.answer()
         self.step()
         self.step()
@@ -173,6 +180,20 @@ def test_what_was_not_seen_is_told_and_taken_over() -> None:
     ]
     assert kept.upkeep.machine().devices[DEVICE.address].driver == "vfio-pci"
     assert kept.tracker.disagreements[Field.BOUND] == 1
+
+
+def test_what_an_event_tells_after_the_look_is_no_disagreement() -> None:
+    """Sysfs shows a change before its event is sent."""
+    kept = Kept()
+    kept.sysfs.devices[DEVICE.address] = DEVICE._replace(driver=None)
+    kept.look(RECONCILE_NS / 1e9)
+    unbind = machines.write(200, StoreFile.UNBIND, driver="e1000")
+    kept.tracker(Wrote(unbind, Judgement.AGREE, None))
+    kept.look(AGAIN_NS / 1e9)
+
+    assert kept.disagreements == []
+    assert kept.upkeep.looks == 1
+    assert kept.tracker.disagreements.total() == 0
 
 
 def test_what_happens_during_a_look_is_no_disagreement() -> None:

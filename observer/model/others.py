@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from observer.model.primitives import id_matches
+from observer.model.same import Same
 from observer.model.semantics import SEMANTICS, expect
 from observer.model.table import table_of
 from observer.record import Indeterminate, TableState
@@ -18,21 +19,6 @@ if TYPE_CHECKING:
 KEPT = 256  # several ask about one decision, and a recording asks again
 
 
-class _Same:
-    """Inputs as a key that equals only itself, for hashing all of them is slow."""
-
-    __slots__ = ("inputs",)
-
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
-
-    def __hash__(self) -> int:
-        return id(self.inputs)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.inputs is other.inputs
-
-
 def differing(slug: str, inputs: Inputs) -> Mapping[str, Outcome]:
     """Return what each semantics answers that does not answer as `slug` does.
 
@@ -42,12 +28,12 @@ def differing(slug: str, inputs: Inputs) -> Mapping[str, Outcome]:
     """
     if inputs.driver_override is None and _no_hit(inputs):
         return {}
-    return _differing(slug, _Same(inputs))
+    return _differing(slug, Same(inputs))
 
 
 @lru_cache(maxsize=KEPT)
-def _differing(slug: str, same: _Same) -> Mapping[str, Outcome]:
-    inputs = same.inputs
+def _differing(slug: str, same: Same[Inputs]) -> Mapping[str, Outcome]:
+    inputs = same.value
     expected = expect(slug, inputs)
     if isinstance(expected, Indeterminate):
         return {}

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from observer.model.same import Same
 from observer.record import PCI_ANY_ID, Device, Id
 
 if TYPE_CHECKING:
@@ -111,26 +112,11 @@ def _mask(entry: Id) -> int:
     return mask
 
 
-class _Same:
-    """A table as a key that equals only itself, for hashing all entries is slow."""
-
-    __slots__ = ("id_table",)
-
-    def __init__(self, id_table: tuple[Id, ...]) -> None:
-        self.id_table = id_table
-
-    def __hash__(self) -> int:
-        return id(self.id_table)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.id_table is other.id_table
-
-
 def table_of(id_table: tuple[Id, ...]) -> Table:
     """Return `id_table` arranged, from memory when it was seen not long ago."""
-    return _arranged(_Same(id_table))
+    return _arranged(Same(id_table))
 
 
 @lru_cache(maxsize=TABLES)
-def _arranged(key: _Same) -> Table:
-    return Table(key.id_table)
+def _arranged(key: Same[tuple[Id, ...]]) -> Table:
+    return Table(key.value)
