@@ -113,7 +113,16 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--listen",
         default="127.0.0.1:9817",
         metavar="ADDR",
-        help="serve metrics on this address, or none (default: %(default)s)",
+        help="serve metrics on this address, on unix:/path, on the socket that systemd "
+        "made (systemd), or not at all (none) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        type=Path,
+        dest="web_config",
+        metavar="FILE",
+        help="who may ask for metrics, and TLS: a file in the format of Prometheus' "
+        "exporter-toolkit, read again when it changes (default: everybody, no TLS)",
     )
     _add_series(parser)
     parser.add_argument(

@@ -90,6 +90,7 @@ def _run(options: argparse.Namespace) -> int:
 
         chosen = Options(
             address=None if options.listen == "none" else options.listen,
+            web_config=options.web_config,
             textfile=options.textfile,
             selection=Selection(
                 options.series, options.series_class, options.series_vendor
@@ -142,9 +143,9 @@ def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> 
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import take_over  # noqa: PLC0415
     from observer.control import ControlError  # noqa: PLC0415
+    from observer.listening import ListenError  # noqa: PLC0415
     from observer.loading import AttachError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
-    from observer.server import ListenError  # noqa: PLC0415
     from observer.textfile import TextfileError  # noqa: PLC0415
 
     try:

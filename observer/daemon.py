@@ -25,9 +25,11 @@ from observer.abi import DIGESTS
 from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
+from observer.exchange import Open
 from observer.hooks import method_of
 from observer.keeping import Keeping
 from observer.landing import Landing, render
+from observer.listening import ListenError, leave, listen, url
 from observer.live import Live
 from observer.loading import AttachError
 from observer.looking import Looker
@@ -41,7 +43,7 @@ from observer.record import Loss, LossStage, Match
 from observer.recording import Header, Writer
 from observer.regression import Regression
 from observer.series import Selection
-from observer.server import Server, listen
+from observer.server import Server
 from observer.status_page import Status
 from observer.store import FILE, Limits, Running, Store
 from observer.store_judge import StoreJudge
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from observer.access import Access
     from observer.boot_coverage import Coverage
     from observer.log import Logger
     from observer.record import Device, Record
@@ -77,7 +80,8 @@ _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it u
 class Options(NamedTuple):
     """What an operator can choose."""
 
-    address: str | None = None  # to serve metrics on; None: no server
+    address: str | None = None  # to serve metrics on, as --listen; None: no server
+    web_config: Path | None = None  # who may ask for them; None: everybody
     answer: bool = True  # the verbs that ask
     socket: Path | None = None  # on this one; None: the usual one, if possible
     textfile: Path | None = None  # for node_exporter
@@ -97,19 +101,18 @@ def run(
 ) -> None:
     """Observe until SIGINT or SIGTERM.
 
-    What can fail comes first: the port (ListenError), the socket (ControlError), the
-    hooks (AttachError), the recording (OSError), the file of metrics (TextfileError).
-    Nothing stays attached then, nor when a signal comes before anything is observed
-    (KeyboardInterrupt).
+    What can fail comes first: the port and who may ask there (ListenError), the
+    socket (ControlError), the hooks (AttachError), the recording (OSError), the file
+    of metrics (TextfileError). Nothing stays attached then, nor when a signal comes
+    before anything is observed (KeyboardInterrupt).
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as exits:
-        listener = None
-        if options.address is not None:
-            listener = exits.enter_context(listen(options.address))
+        access = _access(options, logger)
+        listener = _listener(options, exits)
         asked, problem = _asked(options)
         if asked is not None:
             exits.enter_context(asked)
@@ -136,6 +139,7 @@ def run(
         )
         for kept in privileges.drop(*ids):
             logger.warning("privilege kept", held=kept)
+        _tell_unreadable(access, logger)
         keeping.start()
         exits.callback(keeping.close)
         looker = Looker()
@@ -145,14 +149,14 @@ def run(
             selection=options.selection,
             waker=waker,
         )
-        daemon.announce(options.address)
+        daemon.announce(options.address, access)
         daemon.begin()
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
         if options.textfile is not None:
             exits.callback(daemon.write(options.textfile).stop)
         if listener is not None:  # the last: it says that all is well
-            exits.callback(daemon.serve(listener).stop)
+            exits.callback(daemon.serve(listener, access).stop)
         memory.give_back()
         daemon.run()
 
@@ -215,6 +219,7 @@ class Daemon:
         By `waker` a scrape gets what is only counted as it is then.
         """
         self._waker = waker
+        self._access: Access | None = None
         self._undigested = False
         self._turns = 0
         self._turned = Condition()
@@ -283,14 +288,15 @@ class Daemon:
             on_sink_error=self._sink_failed,
         )
 
-    def serve(self, listener: socket.socket) -> Server:
+    def serve(self, listener: socket.socket, access: Access | None = None) -> Server:
         """Start the HTTP server, in threads that hold no privilege either."""
+        self._access = access
         pages = routes(
             landing=self._landing,
             metrics=self._metrics.render,
             ready=lambda: not self._stopping,
         )
-        server = Server(listener, pages)
+        server = Server(listener, pages, rules=access.rules if access else Open)
         server.start()
         return server
 
@@ -320,7 +326,7 @@ class Daemon:
         else:
             self._logger.warning("metrics file", file=str(path), error=trouble)
 
-    def announce(self, address: str | None) -> None:
+    def announce(self, address: str | None, access: Access | None = None) -> None:
         """Say what is attached, and what is not."""
         layout = self._attachment.layout
         self._logger.info(
@@ -330,7 +336,9 @@ class Daemon:
             semantics=self._semantics,
             method=self._attachment.method,
             programs=self._attachment.programs,
-            metrics=f"http://{address}/metrics" if address else None,
+            metrics=url(address, tls=access is not None and access.encrypted)
+            if address
+            else None,
         )
         for hook, problem in self._attachment.hooks.items():
             if problem:
@@ -534,6 +542,7 @@ class Daemon:
             missing=sum(why != "" for why in self._attachment.hooks.values()),
             alive=self._alive,
             devices=self._devices,
+            web_config=self._access is None or self._access.up_to_date,
         )
 
     def _counters(self) -> Counters:
@@ -590,6 +599,42 @@ class Daemon:
             now_ns=time.time_ns(),
         )
         return render(landing, log.spelled_time)
+
+
+def _access(options: Options, logger: Logger) -> Access | None:
+    """Read who may ask for metrics. Raises ListenError."""
+    if options.web_config is None:
+        return None
+    if options.address is None:
+        raise ListenError("--web.config.file is of no use with --listen none")
+    # With YAML, bcrypt and OpenSSL: memory that no other daemon has.
+    from observer.access import Access  # noqa: PLC0415
+
+    access = Access(
+        options.web_config,
+        on_change=lambda told: logger.info("web config is read again", **told),
+        on_trouble=lambda why: logger.warning("web config refused", error=why),
+    )
+    logger.info("web config", **access.told())
+    return access
+
+
+def _tell_unreadable(access: Access | None, logger: Logger) -> None:
+    """Tell of what root could read and the daemon, as who it is now, can't."""
+    for file in access.unreadable() if access is not None else ():
+        logger.warning("a change of this file needs a restart", unreadable=str(file))
+
+
+def _listener(options: Options, exits: ExitStack) -> socket.socket | None:
+    """Listen for those who ask for metrics. Raises ListenError."""
+    if options.address is None:
+        return None
+    gid = _ids()[1]  # whose members may open a unix socket
+    own = os.geteuid() == 0 and gid != privileges.NOBODY
+    listener = listen(options.address, group=gid if own else None)
+    exits.enter_context(listener)
+    exits.callback(leave, options.address)
+    return listener
 
 
 def _asked(options: Options) -> tuple[socket.socket | None, str | None]:

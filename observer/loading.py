@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Self
 
+from observer.listening import PASSED
+
 # Nothing is imported from the directory that we happen to be in (-P), nor are
 # packages looked for (-S), which takes longer than to attach: it needs none.
 _CODE: Final = """\
@@ -56,9 +58,11 @@ class Loading:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             whole = [*command, "--fd", str(theirs.fileno()), *arguments]
+            # No socket that systemd passed to us is meant for it.
+            environment = {k: v for k, v in os.environ.items() if k not in PASSED}
             # A group of its own keeps a terminal's Ctrl-C away from it.
             self._loader = subprocess.Popen(
-                whole, pass_fds=[theirs.fileno()], process_group=0
+                whole, pass_fds=[theirs.fileno()], process_group=0, env=environment
             )
 
     def hooked(self) -> None:

@@ -6,65 +6,57 @@ the next scrape. One request a connection; nothing is logged.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
+import select
 import socket
 import threading
 from contextlib import suppress
+from enum import IntEnum
+from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from observer.exchange import Route, answer, refuse
+from observer import exchange
+from observer.exchange import Open, limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-_ADDRESS = re.compile(r"(?:\[([0-9A-Za-z:.%]+)\]|([0-9A-Za-z.-]*)):([0-9]{1,5})")
-_LAST_PORT = 0xFFFF
+    from observer.exchange import Encryption, Route, Rules
 
-
-class ListenError(ValueError):
-    """An address that can't be listened on, and why, in one sentence."""
+_OPEN: Final = 4  # as many are open as are answered, times this
+_ENDING_SECONDS: Final = 0.1  # that a connection waits for dropped ones to end
 
 
-def listen(address: str) -> socket.socket:
-    """Bind a listening socket to ``127.0.0.1:9817``, ``[::1]:9817`` or ``:9817``."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match[3]) > _LAST_PORT:
-        raise ListenError(
-            f"{address!r} is no address to listen on: write 127.0.0.1:9817, "
-            "[::1]:9817, or :9817 for every interface."
-        )
-    try:
-        return _bind(match[1], match[2], int(match[3]))
-    except (OSError, UnicodeError) as error:
-        raise ListenError(f"Can't listen on {address}: {_cause(error)}.") from error
+class _Stage(IntEnum):
+    """How far a connection is; the order in which they give way."""
+
+    ANSWERED = 0  # only the client's end is waited for
+    QUIET = 1  # the client sent nothing yet
+    ASKING = 2  # not all of the request is there
+    GREETED = 3  # nor then, but TLS is spoken
+    ASKED = 4
 
 
-def _bind(ipv6: str | None, host: str, port: int) -> socket.socket:
-    if ipv6:
-        return socket.create_server((ipv6, port), family=socket.AF_INET6)
-    if host or not socket.has_dualstack_ipv6():
-        return socket.create_server((host, port))
-    return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+class _Client:
+    """A connection, as the thread that accepts and the one that answers see it."""
 
+    __slots__ = ("accepted", "connection", "dropped", "stage")
 
-def _cause(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError) or not error.errno or error.errno < 0:
-        return "no such host"  # the resolver's error numbers are negative
-    if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop its user or choose another one"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine has no such address"
-    return os.strerror(error.errno).lower()
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.accepted = monotonic()
+        self.stage = _Stage.QUIET
+        self.dropped = False
 
 
 class Server:
     """Answers on an already bound socket, each connection in a thread of its own.
 
-    At most `connections` are open. When one more comes, the oldest is dropped if it
-    took longer than `grace_s`; otherwise the new one is refused.
+    `connections` are answered at once, and as many again and again are open. When one
+    more comes, one gives way that waits for its client: the oldest of those that the
+    least has come from. Of those being answered the oldest does so after `grace_s`;
+    until then the new one is refused.
     """
 
     def __init__(
@@ -72,18 +64,25 @@ class Server:
         listener: socket.socket,
         routes: Mapping[str, Route],
         *,
+        rules: Callable[[], Rules] = Open,
         connections: int = 16,
         timeout_s: float = 5.0,  # of a connection, from accept to close
         grace_s: float = 1.0,
     ) -> None:
-        """Take the socket over; no thread runs before `start`."""
+        """Take the socket over; no thread runs before `start`.
+
+        `rules` is called for each connection, in its thread.
+        """
         self._listener = listener
         self._routes = routes
+        self._rules = rules
         self._connections = connections
         self._timeout_s = timeout_s
         self._grace_s = grace_s
-        self._open: dict[socket.socket, float] = {}  # accepted when; oldest first
-        self._lock = threading.Lock()  # of _open
+        self._open: dict[_Client, None] = {}  # oldest first
+        self._lock = threading.Lock()  # of _open, and of what is in it
+        # Dropped ones take a moment to end.
+        self._threads = threading.Semaphore(2 * _OPEN * connections)
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._accept_all, name="server", daemon=True
@@ -91,59 +90,131 @@ class Server:
 
     def start(self) -> None:
         """Begin to answer."""
-        self._listener.settimeout(None)
+        self._encrypted = self._rules().encryption is not None
+        self._listener.setblocking(False)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept no more and close the listening socket."""
+        """Accept no more and close the listening socket.
+
+        Others may listen on it as well, as systemd does: it is not shut down.
+        """
         self._stopping.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
         if self._thread.ident is not None:
+            os.eventfd_write(self._wake, 1)
             self._thread.join()
+            os.close(self._wake)
         self._listener.close()
 
     def _accept_all(self) -> None:
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         while not self._stopping.is_set():
+            poll.poll()
             try:
                 connection, _address = self._listener.accept()
-            except OSError:  # out of descriptors; or stopping
+            except BlockingIOError:  # it left, or this is the end
+                continue
+            except OSError:  # out of descriptors
                 self._stopping.wait(0.1)
                 continue
-            if not (self._admit(connection) and self._started(connection)):
-                refuse(connection)
+            connection.setblocking(True)
+            client = _Client(connection)
+            if not (self._admit(client) and self._started(client)):
+                self._refuse(connection)
 
-    def _admit(self, connection: socket.socket) -> bool:
-        now = monotonic()
+    def _refuse(self, connection: socket.socket) -> None:
+        if self._encrypted:
+            connection.close()
+        else:
+            exchange.refuse(connection)
+
+    def _admit(self, client: _Client) -> bool:
         with self._lock:
-            if len(self._open) >= self._connections:
-                oldest, accepted = next(iter(self._open.items()))
-                if now - accepted < self._grace_s:
+            if len(self._open) >= _OPEN * self._connections:
+                oldest = min(self._open, key=lambda each: each.stage)  # first of these
+                if oldest.stage is _Stage.ASKED:
                     return False
-                del self._open[oldest]
-                with suppress(OSError):
-                    oldest.shutdown(socket.SHUT_RDWR)  # its thread closes it
-            self._open[connection] = now
+                self._drop(oldest)
+            self._open[client] = None
         return True
 
-    def _started(self, connection: socket.socket) -> bool:
-        serve = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-        try:
-            serve.start()
-        except RuntimeError:  # no more threads
-            self._forget(connection)
-            return False
+    def _admit_request(self, client: _Client) -> bool:
+        with self._lock:
+            asked = [each for each in self._open if each.stage is _Stage.ASKED]
+            if len(asked) >= self._connections:
+                if monotonic() - asked[0].accepted < self._grace_s:
+                    return False
+                self._drop(asked[0])
+            client.stage = _Stage.ASKED
         return True
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _drop(self, client: _Client) -> None:
+        """Make the connection end; its thread closes it."""
+        del self._open[client]
+        client.dropped = True
+        with suppress(OSError):
+            # Not by TLS, which another thread is in.
+            socket.socket.shutdown(client.connection, socket.SHUT_RDWR)
+
+    def _started(self, client: _Client) -> bool:
+        if self._threads.acquire(timeout=_ENDING_SECONDS):
+            serve = threading.Thread(target=self._serve, args=(client,), daemon=True)
+            try:
+                serve.start()
+            except RuntimeError:  # no more threads
+                self._threads.release()
+            else:
+                return True
+        self._forget(client)
+        return False
+
+    def _serve(self, client: _Client) -> None:
         try:
-            answer(connection, self._routes, monotonic() + self._timeout_s)
+            self._converse(client, monotonic() + self._timeout_s)
         except OSError:  # the client left, was too slow or was dropped
             pass
         finally:
-            self._forget(connection)
-            connection.close()
+            self._forget(client)
+            client.connection.close()
+            self._threads.release()
 
-    def _forget(self, connection: socket.socket) -> None:
+    def _converse(self, client: _Client, deadline: float) -> None:
+        limit(client.connection, deadline)
+        if not client.connection.recv(1, socket.MSG_PEEK):
+            return
+        client.stage = _Stage.ASKING
+        rules = self._rules()
+        self._encrypted = rules.encryption is not None
+        if rules.encryption is not None:
+            self._encrypt(client, rules.encryption, deadline)
+        request = exchange.read(client.connection, deadline)
+        if not self._admit_request(client):
+            request = HTTPStatus.SERVICE_UNAVAILABLE
+        exchange.write(client.connection, request, self._routes, rules, deadline)
+        client.stage = _Stage.ANSWERED
+        if rules.encryption is not None:
+            rules.encryption.take_leave(client.connection)
+        exchange.drain(client.connection, deadline)
+
+    def _encrypt(
+        self, client: _Client, encryption: Encryption, deadline: float
+    ) -> None:
+        with self._lock:  # for the old object has no connection any more
+            if client.dropped:
+                raise ConnectionAbortedError
+            client.connection = encryption.wrapped(client.connection)
+        limit(client.connection, deadline)
+        try:
+            encryption.greet(client.connection)
+            client.stage = _Stage.GREETED
+        except OSError:
+            client.stage = _Stage.ANSWERED  # by an alert that says why
+            exchange.drain(client.connection, deadline)
+            raise
+
+    def _forget(self, client: _Client) -> None:
         with self._lock:
-            self._open.pop(connection, None)
+            self._open.pop(client, None)

@@ -31,6 +31,7 @@ from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
+from observer.listening import ListenError
 from observer.loading import AttachError
 from observer.looking import Look, Looker
 from observer.record import (
@@ -50,7 +51,6 @@ from observer.recording import Header, Recording, Writer
 from observer.registered import Inventory
 from observer.regression import Regression
 from observer.series import Selection
-from observer.server import ListenError
 from observer.status_page import Status
 from observer.store import FILE, Archive, Store
 from observer.upkeep import realtime_offset

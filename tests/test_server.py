@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from observer.exchange import HEAD_BYTES, TEXT, Response
+from observer.listening import listen
 from observer.pages import routes
-from observer.server import ListenError, Server, listen
+from observer.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,18 +219,50 @@ def workers() -> int:
 
 
 def test_no_room() -> None:
-    """Among young connections, one too many gets 503 at once and the others stay."""
+    """Among those being answered, one too many gets 503 at once and they stay."""
     with serving(connections=2, grace_s=PATIENCE_S) as address, ExitStack() as stack:
-        idle = [stack.enter_context(connected(address)) for _ in range(2)]
-        wait_for_worker_threads(2)
+        asked = [stack.enter_context(connected(address)) for _ in range(2)]
+        for connection in asked:
+            connection.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+        for _ in asked:
+            assert HELD.acquire(timeout=PATIENCE_S)
         refused = get(address)
-        idle[0].sendall(b"GET /hello HTTP/1.1\r\n\r\n")
-        assert (refused, status(rest(idle[0]))) == (503, 200)
+        RELEASED.release(2)
+        statuses = [status(rest(connection)) for connection in asked]
+    assert (503, [200, 200]) == (refused, statuses)
+
+
+def test_long_answers_give_way() -> None:
+    """After a while the oldest of those being answered gives its place."""
+    with serving(connections=1, grace_s=0.0) as address, connected(address) as held:
+        held.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+        assert HELD.acquire(timeout=PATIENCE_S)
+        assert 200 == get(address)
+        RELEASED.release()
+        assert b"" == rest(held)
+
+
+def test_who_was_answered_gives_way_first() -> None:
+    """Then who sent nothing, then who sent a part; the oldest of them each time."""
+    with serving(connections=3) as address, ExitStack() as stack:
+        part, quiet, answered = [
+            stack.enter_context(connected(address)) for _ in range(3)
+        ]
+        part.sendall(b"GET /hel")
+        answered.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert answered.recv(1, socket.MSG_WAITALL) == b"H"
+        wait_until(lambda: part_was_read(address))
+        for _ in range(3):  # each takes the place of the one before
+            assert 200 == get(address)
+        wait_for_worker_threads(3)
+        part.sendall(b"lo HTTP/1.1\r\n\r\n")
+        quiet.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert (200, 200) == (status(rest(part)), status(rest(quiet)))
 
 
 def test_slow_clients_give_way() -> None:
     """When slow clients hold all connections, a scrape gets the oldest one's place."""
-    with serving(connections=4, grace_s=0.0) as address, ExitStack() as stack:
+    with serving(connections=4) as address, ExitStack() as stack:
         slow = [stack.enter_context(connected(address)) for _ in range(4)]
         for connection in slow:
             connection.sendall(b"GET /hel")
@@ -272,76 +305,6 @@ def test_stop() -> None:
     with serving() as address:
         get(address)
     listen(f"127.0.0.1:{address[1]}").close()
-
-
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:0", "localhost:0", "[::1]:0", ":0", "[::]:0"]
-)
-def test_listen(address: str) -> None:
-    """IPv4, IPv6, names and the empty host, every interface, can be listened on."""
-    with listen(address) as listener:
-        assert listener.getsockname()[1] > 0
-
-
-def test_listen_everywhere() -> None:
-    """The empty host takes IPv4 and IPv6 clients."""
-    with listen(":0") as listener:
-        port = listener.getsockname()[1]
-        for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, port), timeout=PATIENCE_S).close()
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "9817",
-        "127.0.0.1",
-        "127.0.0.1:",
-        "127.0.0.1:65536",
-        "127.0.0.1:http",
-        "127.0.0.1:\N{ARABIC-INDIC DIGIT THREE}",
-        "::1:9817",
-        "[::1]",
-        "http://[::1]:9817",
-        "\udcff:1",
-    ],
-)
-def test_bad_address(address: str) -> None:
-    """What is no address is refused with a sentence that shows how to write one."""
-    with pytest.raises(ListenError) as caught:
-        listen(address)
-    assert str(caught.value) == (
-        f"{address!r} is no address to listen on: write 127.0.0.1:9817, [::1]:9817, "
-        "or :9817 for every interface."
-    )
-
-
-def test_port_in_use() -> None:
-    """A port in use is refused with a sentence that says what to do."""
-    with listen("127.0.0.1:0") as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(ListenError) as caught:
-            listen(address)
-    assert str(caught.value) == (
-        f"Can't listen on {address}: "
-        "the port is in use; stop its user or choose another one."
-    )
-
-
-@pytest.mark.parametrize(
-    ("address", "cause"),
-    [
-        ("192.0.2.1:0", "this machine has no such address"),
-        ("a..b:0", "no such host"),
-        ("1.2.3.4.5:0", "no such host"),
-    ],
-)
-def test_foreign_address(address: str, cause: str) -> None:
-    """An address of another machine, or of none, is refused with its cause."""
-    with pytest.raises(ListenError) as caught:
-        listen(address)
-    assert str(caught.value) == f"Can't listen on {address}: {cause}."
 
 
 def pages(state: str = "running", *, ready: bool = True) -> dict[str, Response]:
