@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from observer.web_config import WebConfig, WebConfigError
+    from observer.web_config import WebConfig
 
     _Names = tuple[tuple[str, str], ...]
 
@@ -112,18 +112,11 @@ def _pem(config: WebConfig, key: str, path: Path, what: bytes) -> bytes:
     try:
         data = web_config.contents(path)
     except OSError as e:
-        raise _unreadable(config, key, path, e) from None
+        raise config.error(key, f"{path}: {web_config.reason(e)}") from None
     if what + b"-----" not in data:
         named = what.decode().lower()
         raise config.error(key, f"{path} has no {named} in PEM form")
     return data
-
-
-def _unreadable(
-    config: WebConfig, key: str, path: Path, error: OSError
-) -> WebConfigError:
-    cause = (error.strerror or "can't be read").lower()
-    return config.error(key, f"{path}: {cause}")
 
 
 def _reason(error: Exception) -> str:

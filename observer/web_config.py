@@ -151,7 +151,7 @@ def read(path: Path) -> WebConfig:
     try:
         return parse(path, contents(path))
     except OSError as e:
-        raise WebConfigError(f"{path}: {_strerror(e)}") from None
+        raise WebConfigError(f"{path}: {reason(e)}") from None
 
 
 def contents(path: Path) -> bytes:
@@ -166,8 +166,9 @@ def contents(path: Path) -> bytes:
     return data
 
 
-def _strerror(error: OSError) -> str:
-    return (error.strerror or "can't be read").lower()
+def reason(error: OSError) -> str:
+    """Return why a file can't be read, for the end of a sentence."""
+    return os.strerror(error.errno).lower() if error.errno else str(error.strerror)
 
 
 def parse(path: Path, text: bytes) -> WebConfig:

@@ -69,7 +69,7 @@ def process(address: str, web_config: Path | None = None) -> Iterator[Process]:
     assert started.returncode == 0
 
 
-def main(address: str, web_config: str = "") -> None:
+def main(address: str, web_config: str) -> None:
     """Serve until standard input ends."""
     memory.save()
     listener = listen(address)
