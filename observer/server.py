@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from enum import IntEnum
+from enum import Enum, auto
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -24,39 +24,41 @@ if TYPE_CHECKING:
 
     from observer.exchange import Encryption, Route, Rules
 
-_OPEN: Final = 4  # as many are open as are answered, times this
+_OPEN: Final = 8  # as many have a thread as are answered, times this
+_QUIET: Final = 256  # connections on which nothing was said yet
+_CHANCE_SECONDS: Final = 0.04  # that each gets for its request, however many come
 _ENDING_SECONDS: Final = 0.1  # that a connection waits for dropped ones to end
+_ACCEPTED: Final = 32  # connections from one look to the next
 
 
-class _Stage(IntEnum):
-    """How far a connection is; the order in which they give way."""
+class _Stage(Enum):
+    """How far a connection is."""
 
-    ANSWERED = 0  # only the client's end is waited for
-    QUIET = 1  # the client sent nothing yet
-    ASKING = 2  # not all of the request is there
-    GREETED = 3  # nor then, but TLS is spoken
-    ASKED = 4
+    ASKING = auto()  # not all of the request is there
+    ASKED = auto()
+    ANSWERED = auto()  # only the client's end is waited for
 
 
 class _Client:
     """A connection, as the thread that accepts and the one that answers see it."""
 
-    __slots__ = ("accepted", "connection", "dropped", "stage")
+    __slots__ = ("accepted", "begun", "connection", "dropped", "stage")
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self.accepted = monotonic()
-        self.stage = _Stage.QUIET
+        self.accepted = self.begun = monotonic()
+        self.stage = _Stage.ASKING
         self.dropped = False
 
 
 class Server:
     """Answers on an already bound socket, each connection in a thread of its own.
 
-    `connections` are answered at once, and as many again and again are open. When one
-    more comes, one gives way that waits for its client: the oldest of those that the
-    least has come from. Of those being answered the oldest does so after `grace_s`;
-    until then the new one is refused.
+    It has one once its client says something. There is room for a few hundred clients
+    that say nothing, for eight times `connections` that say something, and for
+    `connections` that asked. Where it is full, the oldest gives way: of those that say
+    something first who was answered, and of those that asked only who did so more than
+    `grace_s` ago; until then the new one is refused.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class Server:
         self._connections = connections
         self._timeout_s = timeout_s
         self._grace_s = grace_s
+        self._quiet: dict[int, _Client] = {}  # by descriptor, oldest first
+        self._poll = select.poll()
         self._open: dict[_Client, None] = {}  # oldest first
         self._lock = threading.Lock()  # of _open, and of what is in it
         # Dropped ones take a moment to end.
@@ -108,22 +112,70 @@ class Server:
         self._listener.close()
 
     def _accept_all(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._listener, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
         while not self._stopping.is_set():
-            poll.poll()
+            for descriptor, _event in self._poll.poll(self._patience_ms()):
+                if descriptor in self._quiet:
+                    self._begin(self._leave(descriptor))
+                elif descriptor != self._wake:
+                    self._accept_some()
+            self._end_old()
+        while self._quiet:
+            self._leave(next(iter(self._quiet))).connection.close()
+
+    def _patience_ms(self) -> int | None:
+        """Return how long the oldest quiet connection may still say nothing."""
+        for client in self._quiet.values():
+            left = client.accepted + self._timeout_s - monotonic()
+            return max(0, int(left * 1000) + 1)
+        return None
+
+    def _end_old(self) -> None:
+        too_old = monotonic() - self._timeout_s
+        while self._quiet:
+            descriptor, client = next(iter(self._quiet.items()))
+            if client.accepted > too_old:
+                break
+            self._leave(descriptor).connection.close()
+
+    def _accept_some(self) -> None:
+        for _ in range(_ACCEPTED):
+            if not self._room_for_quiet():
+                self._stopping.wait(_CHANCE_SECONDS / 8)
+                return
             try:
                 connection, _address = self._listener.accept()
-            except BlockingIOError:  # it left, or this is the end
-                continue
+            except BlockingIOError:
+                return
             except OSError:  # out of descriptors
                 self._stopping.wait(0.1)
-                continue
+                return
             connection.setblocking(True)
-            client = _Client(connection)
-            if not (self._admit(client) and self._started(client)):
-                self._refuse(connection)
+            self._quiet[connection.fileno()] = _Client(connection)
+            self._poll.register(connection, select.POLLIN)
+
+    def _room_for_quiet(self) -> bool:
+        """Make room for one more, unless that takes a moment."""
+        if len(self._quiet) >= _QUIET:
+            descriptor, oldest = next(iter(self._quiet.items()))
+            if monotonic() - oldest.accepted < _CHANCE_SECONDS:
+                return False
+            self._leave(descriptor).connection.close()
+        return True
+
+    def _leave(self, descriptor: int) -> _Client:
+        """Take a connection from the quiet ones."""
+        self._poll.unregister(descriptor)
+        return self._quiet.pop(descriptor)
+
+    def _begin(self, client: _Client) -> None:
+        """Start a thread for a connection, on which there is something to read."""
+        while not self._admitted(client):
+            self._stopping.wait(_CHANCE_SECONDS / 8)
+        if not self._started(client):
+            self._forget(client)
+            self._refuse(client.connection)
 
     def _refuse(self, connection: socket.socket) -> None:
         if self._encrypted:
@@ -131,13 +183,16 @@ class Server:
         else:
             exchange.refuse(connection)
 
-    def _admit(self, client: _Client) -> bool:
+    def _admitted(self, client: _Client) -> bool:
+        """Make room for it, unless that takes a moment."""
         with self._lock:
             if len(self._open) >= _OPEN * self._connections:
-                oldest = min(self._open, key=lambda each: each.stage)  # first of these
-                if oldest.stage is _Stage.ASKED:
+                oldest = min(self._open, key=_worth)
+                asking = oldest.stage is _Stage.ASKING
+                if asking and monotonic() - oldest.begun < _CHANCE_SECONDS:
                     return False
                 self._drop(oldest)
+            client.begun = monotonic()
             self._open[client] = None
         return True
 
@@ -160,20 +215,19 @@ class Server:
             socket.socket.shutdown(client.connection, socket.SHUT_RDWR)
 
     def _started(self, client: _Client) -> bool:
-        if self._threads.acquire(timeout=_ENDING_SECONDS):
-            serve = threading.Thread(target=self._serve, args=(client,), daemon=True)
-            try:
-                serve.start()
-            except RuntimeError:  # no more threads
-                self._threads.release()
-            else:
-                return True
-        self._forget(client)
-        return False
+        if not self._threads.acquire(timeout=_ENDING_SECONDS):
+            return False
+        serve = threading.Thread(target=self._serve, args=(client,), daemon=True)
+        try:
+            serve.start()
+        except RuntimeError:  # no more threads
+            self._threads.release()
+            return False
+        return True
 
     def _serve(self, client: _Client) -> None:
         try:
-            self._converse(client, monotonic() + self._timeout_s)
+            self._converse(client, client.accepted + self._timeout_s)
         except OSError:  # the client left, was too slow or was dropped
             pass
         finally:
@@ -182,10 +236,6 @@ class Server:
             self._threads.release()
 
     def _converse(self, client: _Client, deadline: float) -> None:
-        limit(client.connection, deadline)
-        if not client.connection.recv(1, socket.MSG_PEEK):
-            return
-        client.stage = _Stage.ASKING
         rules = self._rules()
         self._encrypted = rules.encryption is not None
         if rules.encryption is not None:
@@ -209,7 +259,6 @@ class Server:
         limit(client.connection, deadline)
         try:
             encryption.greet(client.connection)
-            client.stage = _Stage.GREETED
         except OSError:
             client.stage = _Stage.ANSWERED  # by an alert that says why
             exchange.drain(client.connection, deadline)
@@ -218,3 +267,8 @@ class Server:
     def _forget(self, client: _Client) -> None:
         with self._lock:
             self._open.pop(client, None)
+
+
+def _worth(client: _Client) -> int:
+    """Return who gives way first, the least worth."""
+    return (_Stage.ANSWERED, _Stage.ASKING, _Stage.ASKED).index(client.stage)

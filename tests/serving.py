@@ -49,18 +49,10 @@ class Process(NamedTuple):
 @contextmanager
 def process(address: str, web_config: Path | None = None) -> Iterator[Process]:
     """Run it."""
-    words = [
-        sys.executable,
-        __file__,
-        address,
-        *([str(web_config)] if web_config else ()),
-    ]
-    root = Path(__file__).parents[1]
+    words = [sys.executable, __file__, address, str(web_config or "")]
+    root = str(Path(__file__).parents[1])
     with subprocess.Popen(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={"PYTHONPATH": str(root)},
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": root}
     ) as started:
         assert started.stdout is not None
         name = json.loads(started.stdout.readline())

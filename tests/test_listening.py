@@ -60,8 +60,8 @@ def test_bad_address(address: str) -> None:
         listen(address)
     assert str(caught.value) == (
         f"{address!r} is no address to listen on: write 127.0.0.1:9817, [::1]:9817, "
-        "or :9817 for every interface; unix:/path for a unix socket; or systemd for the "
-        "socket of a socket unit."
+        "or :9817 for every interface; unix:/path for a unix socket; or systemd for "
+        "the socket of a socket unit."
     )
 
 
@@ -140,7 +140,7 @@ def test_leave_is_for_unix_sockets() -> None:
 
 
 # Does what systemd does before it starts a service, then what follows.
-PASS = """
+GIVE = """
 import os, socket, subprocess, sys
 kind, count, pid = sys.argv[1:4]
 made = {
@@ -183,7 +183,7 @@ print([name for name in os.environ if name.startswith("LISTEN_")])
 def taken(kind: str, *, count: str = "1", pid: str = "", code: str = TAKE) -> list[str]:
     """Return what a process says that got this from systemd."""
     done = subprocess.run(
-        [sys.executable, "-c", PASS, kind, count, pid, code],
+        [sys.executable, "-c", GIVE, kind, count, pid, code],
         check=True,
         capture_output=True,
         text=True,

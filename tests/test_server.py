@@ -267,34 +267,55 @@ def test_long_answers_give_way() -> None:
 
 
 def test_who_gives_way() -> None:
-    """Who was answered does before who sent nothing, and that before who sent a part."""
+    """Who was answered does before who sent a part, and then the oldest of these."""
     with serving(connections=2) as address, ExitStack() as stack:
-        part, quiet, other, *_, answered = [
-            stack.enter_context(connected(address)) for _ in range(8)
-        ]
-        part.sendall(b"GET /hel")
-        for _ in range(20):  # they are many, so part's thread had its turn
+        parts = []
+        for _ in range(15):
+            parts.append(stack.enter_context(connected(address)))
+            parts[-1].sendall(b"GET /hel")
+        wait_for_worker_threads(15)
+        answered = stack.enter_context(connected(address))
+        answered.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest_of_answer(answered))
+        for _ in range(5):  # in the place of `answered`
             assert 200 == get(address)
-            answered.close()
-            answered = stack.enter_context(connected(address))
-            answered.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
-            assert b"H" == answered.recv(1)
-        assert 200 == get(address)  # in the place of `answered`
-        stack.enter_context(connected(address))
-        assert 200 == get(address)  # in the place of `quiet`
-        assert b"" == rest(quiet)
-        part.sendall(b"lo HTTP/1.1\r\n\r\n")
-        other.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
-        assert (200, 200) == (status(rest(part)), status(rest(other)))
+        wait_for_worker_threads(15)
+        stack.enter_context(connected(address)).sendall(b"GET /hel")
+        wait_for_worker_threads(16)
+        assert 200 == get(address)  # in the place of the first
+        assert b"" == rest(parts[0])
+        parts[1].sendall(b"lo HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest(parts[1]))
+
+
+def rest_of_answer(connection: socket.socket) -> bytes:
+    """Read an answer, but do not let the server see that it came."""
+    data = b""
+    while not data.endswith(b"accept="):
+        data += connection.recv(65536)
+    return data
+
+
+def test_quiet_clients_give_way() -> None:
+    """The oldest of hundreds that say nothing, for which there is no thread."""
+    with serving() as address, ExitStack() as stack:
+        wait_for_worker_threads(0)  # of other tests
+        quiet = [stack.enter_context(connected(address)) for _ in range(256)]
+        assert 200 == get(address)
+        assert b"" == rest(quiet[0])
+        assert 0 == workers()
+        quiet[1].sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest(quiet[1]))
 
 
 def test_slow_clients_give_way() -> None:
     """When slow clients hold all connections, a scrape gets the oldest one's place."""
     with serving(connections=1) as address, ExitStack() as stack:
-        slow = [stack.enter_context(connected(address)) for _ in range(4)]
-        for connection in slow:
-            connection.sendall(b"GET /hel")
-        wait_for_worker_threads(4)
+        slow = []
+        for _ in range(8):
+            slow.append(stack.enter_context(connected(address)))
+            slow[-1].sendall(b"GET /hel")
+        wait_for_worker_threads(8)
         assert (get(address), rest(slow[0])) == (200, b"")
 
 

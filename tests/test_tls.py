@@ -7,7 +7,6 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from certificates import authority, certificate
@@ -15,9 +14,6 @@ from serving import METRICS, Process, process
 
 from observer.tls import Encryption
 from observer.web_config import parse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PATIENCE_S = 10.0  # of a test; reached only when it fails
 CLIENTS = (
