@@ -106,6 +106,16 @@ class Access:
             path for path in self._config.files if not os.access(path, os.R_OK)
         )
 
+    def reload(self) -> bool:
+        """Read the files now, changed or not; tell whether they could be used.
+
+        What a reload of the daemon calls, but not from within a signal handler.
+        """
+        with self._lock:
+            self._looked = self._clock()
+            self._read_again()
+            return not self._trouble
+
     def rules(self) -> AccessRules:
         """Return what holds now, after a look at the files if one is due."""
         if self._lock.acquire(blocking=False):  # else another one looks
@@ -118,8 +128,10 @@ class Access:
         return self._rules
 
     def _refresh(self) -> None:
-        if _look(self._looks) == self._looks:
-            return
+        if _look(self._looks) != self._looks:
+            self._read_again()
+
+    def _read_again(self) -> None:
         try:
             self._config, self._rules = self._load(self._config.path, self._config)
         except WebConfigError as e:

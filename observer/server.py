@@ -141,7 +141,8 @@ class Server:
 
     def _accept_some(self) -> None:
         for _ in range(_ACCEPTED):
-            if not self._room_for_quiet():
+            full = len(self._quiet) >= _QUIET
+            if full and not self._oldest_had_its_chance():
                 self._stopping.wait(_CHANCE_SECONDS / 8)
                 return
             try:
@@ -151,18 +152,15 @@ class Server:
             except OSError:  # out of descriptors
                 self._stopping.wait(0.1)
                 return
+            if full:  # not before it is sure that one more is there
+                self._leave(next(iter(self._quiet))).connection.close()
             connection.setblocking(True)
             self._quiet[connection.fileno()] = _Client(connection)
             self._poll.register(connection, select.POLLIN)
 
-    def _room_for_quiet(self) -> bool:
-        """Make room for one more, unless that takes a moment."""
-        if len(self._quiet) >= _QUIET:
-            descriptor, oldest = next(iter(self._quiet.items()))
-            if monotonic() - oldest.accepted < _CHANCE_SECONDS:
-                return False
-            self._leave(descriptor).connection.close()
-        return True
+    def _oldest_had_its_chance(self) -> bool:
+        oldest = next(iter(self._quiet.values()))
+        return monotonic() - oldest.accepted >= _CHANCE_SECONDS
 
     def _leave(self, descriptor: int) -> _Client:
         """Take a connection from the quiet ones."""

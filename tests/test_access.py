@@ -36,6 +36,14 @@ def hashed(password: bytes) -> str:
 ALICE = f"basic_auth_users: {{alice: {hashed(b'one')}}}\n"
 BOB = f"basic_auth_users: {{bob: {hashed(b'two')}}}\n"
 TLS = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n"
+NO_KEY = (
+    "pci-observer does not support a file without a key: write one, or leave "
+    "--web.config.file out"
+)
+NONSENSE = (
+    "nonsense: no such key; there are tls_server_config, http_server_config, "
+    "basic_auth_users"
+)
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +156,26 @@ def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
     assert (401, 200) == changing.statuses()
     assert changing.access.up_to_date
     assert [
-        f"{changing.path}:1: pci-observer does not support a file without a key: write "
-        "one, or leave --web.config.file out",
-        f"{changing.path}:1: nonsense: no such key; there are tls_server_config, "
-        "http_server_config, basic_auth_users",
+        f"{changing.path}:1: " + NO_KEY,
+        f"{changing.path}:1: " + NONSENSE,
         "1",
     ] == changing.told
+
+
+def test_a_reload(tmp_path: Path) -> None:
+    """It reads at once, and says whether that is what holds now."""
+    changing = Changing(tmp_path / "web.yml", ALICE)
+    changing.path.write_text(BOB)
+    assert changing.access.reload()
+    assert (401, 200) == changing.statuses()
+    changing.path.write_text("nonsense: 1")
+    assert not changing.access.reload()
+    assert (401, 200) == changing.statuses()
+    assert "1" == changing.told[0]
+    assert "nonsense: no such key" in changing.told[1]
+    changing.path.write_text(ALICE)
+    assert changing.access.reload()
+    assert (200, 401) == changing.statuses()
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
@@ -182,9 +204,9 @@ def test_a_bad_file_that_gets_another_certificate(tmp_path: Path, made: Path) ->
     changing.access.rules()
     assert changing.access.up_to_date
     key, crt = tmp_path / "server.key", tmp_path / "server.crt"
+    named = "tls_server_config.key_file"
     assert [
-        f"{changing.path}:1: tls_server_config.key_file: {key} and {crt} do not belong "
-        "together",
+        f"{changing.path}:1: {named}: {key} and {crt} do not belong together",
         "0",
     ] == changing.told
 

@@ -26,7 +26,8 @@ GCM = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
 GOOD = {
     "tls": f"tls_server_config: {{{PAIR}}}",
     "users": f"basic_auth_users: {{a: {HASH}, 'b c': {HASH}, 5: {HASH}}}",
-    "versions": f"tls_server_config: {{{PAIR}, min_version: TLS12, max_version: TLS13}}",
+    "versions": f"tls_server_config: {{{PAIR}, min_version: TLS12, max_version: "
+    "TLS13}",
     "clients": f"tls_server_config: {{{PAIR}, {CLIENTS}}}",
     "if given": f"tls_server_config: {{{PAIR}, client_ca_file: ca.crt, "
     "client_auth_type: VerifyClientCertIfGiven}",
@@ -114,16 +115,16 @@ UNSUPPORTED = {
     "nothing stands after it; write something or remove it",
     "basic_auth_users: {}": "1: basic_auth_users: pci-observer does not support it: "
     "add a user, or remove it",
-    "tls_server_config: {min_version: TLS12}": "1: tls_server_config: pci-observer does "
-    "not support it without cert_file: name one, or remove the section",
+    "tls_server_config: {min_version: TLS12}": "1: tls_server_config: pci-observer "
+    "does not support it without cert_file: name one, or remove the section",
     f"tls_server_config: {{{PAIR}, min_version: TLS10}}": "1: tls_server_config."
     "min_version: pci-observer does not support it: write TLS12 or TLS13",
     f"tls_server_config: {{{PAIR}, client_auth_type: RequireAnyClientCert}}": "1: "
     "tls_server_config.client_auth_type: pci-observer does not support it: write "
     "NoClientCert or VerifyClientCertIfGiven or RequireAndVerifyClientCert",
-    f"tls_server_config: {{{PAIR}, client_auth_type: RequireAndVerifyClientCert}}": "1: "
-    "tls_server_config.client_auth_type: pci-observer does not support it: name whom to "
-    "trust with client_ca_file as well",
+    f"tls_server_config: {{{PAIR}, client_auth_type: RequireAndVerifyClientCert}}": ""
+    "1: tls_server_config.client_auth_type: pci-observer does not support it: name "
+    "whom to trust with client_ca_file as well",
     f"tls_server_config: {{{PAIR}, curve_preferences: [X25519]}}": "1: "
     "tls_server_config.curve_preferences: pci-observer does not support it: remove it; "
     "OpenSSL has its own order",
@@ -163,8 +164,8 @@ OURS = {
     "cert_file: must name a file",
     f"basic_auth_users:\n  a:{HASH}": "1: basic_auth_users: must be keys, each with a "
     "value after it",
-    f"basic_auth_users: {{a:{HASH}}}": "1: basic_auth_users: what stands after the name "
-    "is no bcrypt hash; htpasswd -nBC 10 NAME prints a line with one",
+    f"basic_auth_users: {{a:{HASH}}}": "1: basic_auth_users: what stands after the "
+    "name is no bcrypt hash; htpasswd -nBC 10 NAME prints a line with one",
     f"a:{HASH}: 1": "1: a key: no such key; there are tls_server_config, "
     "http_server_config, basic_auth_users",
     "tls_server_config: {cert_file: fifo, key_file: server.key}": "1: tls_server_config"
@@ -180,7 +181,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ca = authority(made, "ca")
     certificate(made, "server", "DNS:localhost,IP:127.0.0.1", by=ca)
     certificate(made, "other", "DNS:other", by=ca)
-    certificate(made, "locked", "DNS:locked", by=ca, passphrase="secret")
+    certificate(made, "locked", "DNS:locked", by=ca, passphrase="secret")  # noqa: S106
     subprocess.run(["mkfifo", made / "fifo"], check=True)
     return made
 
@@ -285,7 +286,7 @@ def test_secrets_are_not_shown() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: None, "no such file or directory"),
+        (lambda _: None, "no such file or directory"),
         (lambda path: path.mkdir(), "is a directory"),
         (lambda path: path.write_bytes(b"\xff"), "is no UTF-8"),
         (lambda path: path.write_bytes(b"#" * (2 << 20)), "is larger than 1 MiB"),
@@ -310,8 +311,10 @@ def test_no_file(tmp_path: Path, make: Callable[[Path], object], told: str) -> N
 )
 def test_anything(text: bytes) -> None:
     """Whatever is in it, it is taken or refused in one line."""
+    told = ""
     try:
         parse(Path("web.yml"), text)
     except WebConfigError as e:
-        assert str(e).startswith("web.yml")
-        assert "\n" not in str(e)
+        told = str(e)
+    assert not told or told.startswith("web.yml")
+    assert "\n" not in told
