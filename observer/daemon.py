@@ -29,19 +29,21 @@ from observer.exchange import Open
 from observer.hooks import method_of
 from observer.keeping import Keeping
 from observer.landing import Landing, render
-from observer.listening import ListenError, leave, listen, url
+from observer.listening import NONE, ListenError, chosen, leave, listen, url
 from observer.live import Live
 from observer.loading import AttachError
 from observer.looking import Looker
 from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
+from observer.notify import Notify
 from observer.pages import routes
 from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage, Match
 from observer.recording import Header, Writer
 from observer.regression import Regression
+from observer.reloading import Reloading
 from observer.series import Selection
 from observer.server import Server
 from observer.status_page import Status
@@ -80,7 +82,7 @@ _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it u
 class Options(NamedTuple):
     """What an operator can choose."""
 
-    address: str | None = None  # to serve metrics on, as --listen; None: no server
+    address: str = NONE  # to serve metrics on, as --listen
     web_config: Path | None = None  # who may ask for them; None: everybody
     answer: bool = True  # the verbs that ask
     socket: Path | None = None  # on this one; None: the usual one, if possible
@@ -98,8 +100,9 @@ def run(
     options: Options,
     *,
     attach_hooks: Callable[[], Attachment] = attach,
+    read: Callable[[], Options] | None = None,
 ) -> None:
-    """Observe until SIGINT or SIGTERM.
+    """Observe until SIGINT or SIGTERM; on SIGHUP `read` the options again.
 
     What can fail comes first: the port and who may ask there (ListenError), the
     socket (ControlError), the hooks (AttachError), the recording (OSError), the file
@@ -108,11 +111,11 @@ def run(
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    _signals(again=read is not None)
     with ExitStack() as exits:
-        access = _access(options, logger)
-        listener = _listener(options, exits)
+        address = chosen(options.address)
+        access = _access(options.web_config, address, logger)
+        listener = _listener(address, exits)
         asked, problem = _asked(options)
         if asked is not None:
             exits.enter_context(asked)
@@ -139,6 +142,8 @@ def run(
         )
         for kept in privileges.drop(*ids):
             logger.warning("privilege kept", held=kept)
+        notify = Notify()
+        exits.callback(notify.close)
         _tell_unreadable(access, logger)
         keeping.start()
         exits.callback(keeping.close)
@@ -148,8 +153,9 @@ def run(
             *(attachment, semantics, recorder, logger, looker, uevents, keeping),
             selection=options.selection,
             waker=waker,
+            notify=notify,
         )
-        daemon.announce(options.address, access)
+        daemon.announce(address, access)
         daemon.begin()
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
@@ -157,6 +163,8 @@ def run(
             exits.callback(daemon.write(options.textfile).stop)
         if listener is not None:  # the last: it says that all is well
             exits.callback(daemon.serve(listener, access).stop)
+        if read is not None:
+            daemon.reload_on_hangup(options, read)
         memory.give_back()
         daemon.run()
 
@@ -213,12 +221,17 @@ class Daemon:
         *,
         selection: Selection = Selection(),  # noqa: B008 - a value
         waker: Waker | None = None,
+        notify: Notify | None = None,
     ) -> None:
         """Judge by `semantics` what `attachment` sees; `looker` is started already.
 
-        By `waker` a scrape gets what is only counted as it is then.
+        By `waker` a scrape gets what is only counted as it is then. `notify` tells
+        the service manager.
         """
         self._waker = waker
+        self._notify = notify or Notify({})
+        self._reloading: Reloading | None = None
+        self._hung_up = False
         self._access: Access | None = None
         self._undigested = False
         self._turns = 0
@@ -388,10 +401,17 @@ class Daemon:
         """Observe until SIGINT or SIGTERM; then detach and read the rest."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        if self._reloading is not None:
+            signal.signal(signal.SIGHUP, self._hang_up)
         if self._waker is not None:
             self._waker.on_signals()
+        self._notify.ready(self._sentence())
         while not self._stopping:
+            self._notify.alive()
             self._step(self._patience_seconds())
+            if self._hung_up:
+                self._reload()
+        self._notify.stopping()
         self._attachment.detach()
         until = time.monotonic() + _DRAIN_SECONDS
         while self._live.pending() and time.monotonic() < until:
@@ -512,6 +532,42 @@ class Daemon:
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
+    def _hang_up(self, *_: object) -> None:
+        self._hung_up = True
+
+    def reload_on_hangup(self, options: Options, read: Callable[[], Options]) -> None:
+        """Read the options again on SIGHUP; `read` raises ConfigError."""
+        change: dict[str, Callable[..., None]] = {
+            "selection": self._select,
+            "limits": self._keeping.limit,
+        }
+        self._reloading = Reloading(
+            options._asdict(), lambda: read()._asdict(), change, self._logger
+        )
+
+    def _select(self, selection: Selection) -> None:
+        self._metrics.allow(selection.limit)
+        self._upkeep.select(selection)
+
+    def _reload(self) -> None:
+        self._hung_up = False
+        self._notify.reloading()
+        done = self._reloading is None or self._reloading()
+        if self._access is not None:
+            done &= self._access.reload()
+        self._notify.ready(
+            self._sentence() if done else "the configuration was refused; see the log"
+        )
+
+    def _sentence(self) -> str:
+        """Say in a few words what is observed, for the service manager."""
+        problems = self._attachment.hooks.values()
+        attached = sum(not problem for problem in problems)
+        return (
+            f"observing by {self._attachment.method}, {attached} of {len(problems)} "
+            f"hooks, {self._devices} devices"
+        )
+
     def _sink_failed(self, sink: object, error: Exception) -> None:
         self._logger.error("sink failed", sink=type(sink).__name__, exc_info=error)
 
@@ -601,17 +657,25 @@ class Daemon:
         return render(landing, log.spelled_time)
 
 
-def _access(options: Options, logger: Logger) -> Access | None:
+def _signals(*, again: bool) -> None:
+    """Let signals end it until the main loop runs, which takes them itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if again:  # what was read is new
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _access(file: Path | None, address: str | None, logger: Logger) -> Access | None:
     """Read who may ask for metrics. Raises ListenError."""
-    if options.web_config is None:
+    if file is None:
         return None
-    if options.address is None:
+    if address is None:
         raise ListenError("--web.config.file is of no use with --listen none")
     # With YAML, bcrypt and OpenSSL: memory that no other daemon has.
     from observer.access import Access  # noqa: PLC0415
 
     access = Access(
-        options.web_config,
+        file,
         on_change=lambda told: logger.info("web config is read again", **told),
         on_trouble=lambda why: logger.warning("web config refused", error=why),
     )
@@ -625,15 +689,15 @@ def _tell_unreadable(access: Access | None, logger: Logger) -> None:
         logger.warning("a change of this file needs a restart", unreadable=str(file))
 
 
-def _listener(options: Options, exits: ExitStack) -> socket.socket | None:
+def _listener(address: str | None, exits: ExitStack) -> socket.socket | None:
     """Listen for those who ask for metrics. Raises ListenError."""
-    if options.address is None:
+    if address is None:
         return None
     gid = _ids()[1]  # whose members may open a unix socket
     own = os.geteuid() == 0 and gid != privileges.NOBODY
-    listener = listen(options.address, group=gid if own else None)
+    listener = listen(address, group=gid if own else None)
     exits.enter_context(listener)
-    exits.callback(leave, options.address)
+    exits.callback(leave, address)
     return listener
 
 

@@ -17,7 +17,10 @@ from typing import Final
 _TCP: Final = re.compile(r"(?:\[([0-9A-Za-z:.%]+)\]|([0-9A-Za-z.-]*)):([0-9]{1,5})")
 _LAST_PORT: Final = 0xFFFF
 _UNIX: Final = "unix:"
+AUTO: Final = "auto"
+NONE: Final = "none"
 _SYSTEMD: Final = "systemd"
+_USUAL: Final = "127.0.0.1:9817"
 _FIRST: Final = 3  # descriptor that systemd passes
 # What tells of descriptors that were passed; nobody else is to believe that.
 PASSED: Final = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
@@ -32,6 +35,39 @@ class ListenError(ValueError):
     """Nothing can be listened on, or not as wanted; one sentence says why."""
 
 
+def check(address: str) -> str:
+    """Return an address that can be meant to be one. Raises ListenError."""
+    match = _TCP.fullmatch(address)
+    if (
+        address in {AUTO, NONE, _SYSTEMD}
+        or address.startswith(_UNIX + "/")
+        or (match is not None and int(match[3]) <= _LAST_PORT)
+    ):
+        return address
+    raise ListenError(
+        f"{address!r} is no address to listen on: write 127.0.0.1:9817, "
+        "[::1]:9817, or :9817 for every interface; unix:/path for a unix socket; "
+        "systemd for the socket of a socket unit; or none."
+    )
+
+
+def chosen(address: str) -> str | None:
+    """Return what `--listen` means to this process: an address of `listen`, or None.
+
+    What systemd passed must be answered, so it is refused where another address is
+    asked for: whoever made the socket unit waits there. Raises ListenError.
+    """
+    passed = os.environ.get(PASSED[0]) == str(os.getpid())
+    if address == AUTO:
+        return _SYSTEMD if passed else _USUAL
+    if passed and address != _SYSTEMD:
+        raise ListenError(
+            f"systemd passed a socket, but --listen is {address}: leave it out, and "
+            "say where in ListenStream= of pci-observer.socket (systemctl edit)"
+        )
+    return None if address == NONE else address
+
+
 def listen(address: str, *, group: int | None = None) -> socket.socket:
     """Return a listening socket; to be called before other threads run.
 
@@ -42,13 +78,9 @@ def listen(address: str, *, group: int | None = None) -> socket.socket:
         return _passed()
     if address.startswith(_UNIX + "/"):
         return _unix(Path(address.removeprefix(_UNIX)), group)
-    match = _TCP.fullmatch(address)
-    if match is None or int(match[3]) > _LAST_PORT:
-        raise ListenError(
-            f"{address!r} is no address to listen on: write 127.0.0.1:9817, "
-            "[::1]:9817, or :9817 for every interface; unix:/path for a unix socket; "
-            "or systemd for the socket of a socket unit."
-        )
+    match = _TCP.fullmatch(check(address))
+    if match is None:
+        raise ListenError(f"{address} is nothing to listen on")
     try:
         return _tcp(match[1], match[2], int(match[3]))
     except (OSError, UnicodeError) as error:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Self
 
-from observer.listening import PASSED
+from observer import listening, notify
 
 # Nothing is imported from the directory that we happen to be in (-P), nor are
 # packages looked for (-S), which takes longer than to attach: it needs none.
@@ -58,8 +58,9 @@ class Loading:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             whole = [*command, "--fd", str(theirs.fileno()), *arguments]
-            # No socket that systemd passed to us is meant for it.
-            environment = {k: v for k, v in os.environ.items() if k not in PASSED}
+            # What systemd passed and wants to hear is between it and us.
+            ours = {*listening.PASSED, *notify.NAMES}
+            environment = {k: v for k, v in os.environ.items() if k not in ours}
             # A group of its own keeps a terminal's Ctrl-C away from it.
             self._loader = subprocess.Popen(
                 whole, pass_fds=[theirs.fileno()], process_group=0, env=environment

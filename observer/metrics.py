@@ -140,6 +140,11 @@ class Metrics(Collector):
             len(family.samples) for family in self._process.collect()
         )
 
+    def allow(self, limit: int) -> None:
+        """Have so many series at most from now on."""
+        with self._lock:
+            self._limit, self._room = min(limit, MOST), None
+
     def __call__(self, observation: Observation) -> None:
         """Enter how long a probe took, or a decision waited."""
         self._durations(observation)

@@ -215,7 +215,7 @@ class Action(StrEnum):
 
 
 class Uevent(NamedTuple):
-    """The kernel's message that a PCI device or a PCI driver came, went or was bound, or changed.
+    """The kernel tells that a PCI device or driver came, went, was bound or changed.
 
     Of a device: `address`, and `driver` where the message names it. Of a driver, which
     is added and removed only: `driver` alone.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from observer.listening import ListenError, leave, listen, url
+from observer.listening import ListenError, chosen, leave, listen, url
 from observer.loading import AttachError, Loading
 
 PATIENCE_S = 10.0  # of a test; reached only when it fails
@@ -60,9 +60,49 @@ def test_bad_address(address: str) -> None:
         listen(address)
     assert str(caught.value) == (
         f"{address!r} is no address to listen on: write 127.0.0.1:9817, [::1]:9817, "
-        "or :9817 for every interface; unix:/path for a unix socket; or systemd for "
-        "the socket of a socket unit."
+        "or :9817 for every interface; unix:/path for a unix socket; systemd for "
+        "the socket of a socket unit; or none."
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "passed", "expected"),
+    [
+        ("auto", False, "127.0.0.1:9817"),
+        ("auto", True, "systemd"),
+        ("systemd", True, "systemd"),
+        ("systemd", False, "systemd"),  # refused by `listen`
+        ("none", False, None),
+        (":1", False, ":1"),
+    ],
+)
+def test_chosen(
+    address: str,
+    passed: bool,  # noqa: FBT001 - a parameter of the test
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By default the socket that systemd made, where it made one for this process."""
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()) if passed else "1")
+    assert expected == chosen(address)
+
+
+@pytest.mark.parametrize("address", ["none", ":1", "unix:/x"])
+def test_what_systemd_made_is_answered(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another address would leave those who ask there without an answer."""
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    with pytest.raises(ListenError) as caught:
+        chosen(address)
+    assert f"systemd passed a socket, but --listen is {address}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["auto", "none"])
+def test_nothing_to_listen_on(address: str) -> None:
+    """Such a word has been taken before."""
+    with pytest.raises(ListenError):
+        listen(address)
 
 
 def test_port_in_use() -> None:
