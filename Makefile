@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: bpf guest matrix soak bench lint clean
+.PHONY: bpf wheel deb guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -21,6 +21,11 @@ RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
 	driverctl bpftool bpftrace util-linux e2fsprogs curl openssl prometheus prometheus-alertmanager \
 	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
+DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian pybuild-plugin-pyproject \
+	python3-setuptools python3-wheel
+# What packages are made of.
+SOURCES := CHANGELOG.md LICENSE README.md bpf dashboards debian docs observer pyproject.toml systemd
+
 LINT_PACKAGES := clang-format shellcheck systemd
 # Where node comes from elsewhere with an npm of its own, Debian's npm would take its place.
 BROWSER_PACKAGES := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
@@ -34,6 +39,8 @@ help:
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
 	@echo "make soak     more of what is random, for an hour or so"
+	@echo "make wheel    a Python package, in build/wheel"
+	@echo "make deb      a Debian package, in build/deb"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -84,6 +91,7 @@ $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
 
 build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)
 build/.stamp-packages-lab: PACKAGES = $(LAB_PACKAGES)
+build/.stamp-packages-deb: PACKAGES = $(DEB_PACKAGES)
 build/.stamp-packages-lint: PACKAGES = $(LINT_PACKAGES)
 build/.stamp-packages-browser: PACKAGES = $(BROWSER_PACKAGES)
 build/.stamp-packages-%: Makefile
@@ -124,6 +132,28 @@ build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 bpf: setup
 	$(PYTHON) bpf/generate.py
 
+# A copy each time: what an earlier build left behind must get into no package.
+define copy_sources
+rm -rf $(1)
+mkdir -p $(1)/source
+tar -c --exclude=__pycache__ --exclude='*.egg-info' $(SOURCES) | tar -x -C $(1)/source
+endef
+
+wheel: setup
+	$(call copy_sources,build/wheel)
+	@.venv/bin/pip --disable-pip-version-check --quiet wheel --no-deps --no-build-isolation \
+		--wheel-dir build/wheel build/wheel/source
+	@ls build/wheel/*.whl
+
+# What Debian lacks is fetched first: its tools build without a network.
+deb: setup build/.stamp-packages-deb
+	$(call copy_sources,build/deb)
+	@.venv/bin/$(PIP) --require-hashes --no-deps --no-compile \
+		--target build/deb/source/debian/vendor -r requirements-deb.txt
+	cd build/deb/source && dpkg-buildpackage --build=binary --no-sign
+	lintian --fail-on error build/deb/*.changes
+	@ls build/deb/*.deb
+
 bench: setup-lab build/.stamp-bench $(CACHE)/.fetched
 	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
 
@@ -141,4 +171,4 @@ lint: setup-lint
 	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
-	rm -rf build/.stamp-* build/lab .venv .venv-lint tests/browser/node_modules
+	rm -rf build/.stamp-* build/lab build/wheel build/deb .venv .venv-lint tests/browser/node_modules
