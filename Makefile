@@ -145,12 +145,13 @@ wheel: setup
 		--wheel-dir build/wheel build/wheel/source
 	@ls build/wheel/*.whl
 
-# What Debian lacks is fetched first: its tools build without a network.
+# What Debian lacks is fetched first: its tools build without a network, and with Debian's
+# own Python, whatever else is on PATH.
 deb: setup build/.stamp-packages-deb
 	$(call copy_sources,build/deb)
 	@.venv/bin/$(PIP) --require-hashes --no-deps --no-compile \
 		--target build/deb/source/debian/vendor -r requirements-deb.txt
-	cd build/deb/source && dpkg-buildpackage --build=binary --no-sign
+	cd build/deb/source && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --build=binary --no-sign
 	lintian --fail-on error build/deb/*.changes
 	@ls build/deb/*.deb
 
