@@ -2,8 +2,8 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: bpf wheel deb guest matrix soak bench lint clean
+.PHONY: help run test test-fast test-browser pictures
+.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -23,6 +23,8 @@ LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6
 	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
 DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian pybuild-plugin-pyproject \
 	python3-setuptools python3-wheel
+# What the package depends on, and what shows its manual pages and completions.
+TEST_PACKAGES := python3-bcrypt python3-rich python3-yaml man-db bash-completion fish zsh
 # What packages are made of.
 SOURCES := CHANGELOG.md LICENSE README.md bpf dashboards debian docs observer pyproject.toml systemd
 
@@ -48,11 +50,11 @@ help:
 run: setup
 	@bash tests/lab/run.sh
 
-test: setup-lab $(CACHE)/.fetched
+test: setup-test $(CACHE)/.fetched
 	$(PYTHON) -m pytest -m "not browser" $(PYTEST)
 
 # Without guests and servers: what can be tested in two minutes.
-test-fast: setup-lab
+test-fast: setup-test
 	$(PYTHON) -m pytest -m "not guest and not servers and not browser" $(PYTEST)
 
 test-browser: setup-browser
@@ -78,6 +80,10 @@ setup: build/.stamp-packages-run build/.stamp-venv
 
 setup-lab: setup build/.stamp-packages-lab build/.stamp-test
 
+# What tests of packages build and install from, so that they need no network.
+setup-test: setup-lab build/.stamp-packages-test build/.stamp-packages-deb build/.stamp-vendor \
+	build/.stamp-wheels
+
 setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
 
 setup-browser: setup-lab build/.stamp-packages-browser build/.stamp-npm
@@ -92,6 +98,7 @@ $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
 build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)
 build/.stamp-packages-lab: PACKAGES = $(LAB_PACKAGES)
 build/.stamp-packages-deb: PACKAGES = $(DEB_PACKAGES)
+build/.stamp-packages-test: PACKAGES = $(TEST_PACKAGES)
 build/.stamp-packages-lint: PACKAGES = $(LINT_PACKAGES)
 build/.stamp-packages-browser: PACKAGES = $(BROWSER_PACKAGES)
 build/.stamp-packages-%: Makefile
@@ -123,6 +130,19 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
 
+# Debian's tools build without a network: what Debian lacks is fetched before.
+build/.stamp-vendor: requirements-deb.txt build/.stamp-venv
+	@rm -rf build/vendor
+	@.venv/bin/$(PIP) --require-hashes --no-deps --no-compile --target build/vendor \
+		-r requirements-deb.txt
+	@touch $@
+
+build/.stamp-wheels: requirements.txt build/.stamp-venv
+	@rm -rf build/wheels
+	@.venv/bin/pip --disable-pip-version-check --quiet download --no-deps --dest build/wheels \
+		-r requirements.txt
+	@touch $@
+
 build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 	@echo "setting up tests/browser"
 	@cd tests/browser && npm ci --no-progress --loglevel=error
@@ -145,14 +165,12 @@ wheel: setup
 		--wheel-dir build/wheel build/wheel/source
 	@ls build/wheel/*.whl
 
-# What Debian lacks is fetched first: its tools build without a network, and with Debian's
-# own Python, whatever else is on PATH.
-deb: setup build/.stamp-packages-deb
+# With Debian's own Python, whatever else is on PATH.
+deb: build/.stamp-packages-deb build/.stamp-vendor
 	$(call copy_sources,build/deb)
-	@.venv/bin/$(PIP) --require-hashes --no-deps --no-compile \
-		--target build/deb/source/debian/vendor -r requirements-deb.txt
+	cp -r build/vendor build/deb/source/debian/vendor
 	cd build/deb/source && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --build=binary --no-sign
-	lintian --fail-on error build/deb/*.changes
+	lintian --allow-root --fail-on error,warning build/deb/*.changes
 	@ls build/deb/*.deb
 
 bench: setup-lab build/.stamp-bench $(CACHE)/.fetched
@@ -164,7 +182,7 @@ lint: setup-lint
 	$(LINT)/mypy --python-executable $(PYTHON)
 	$(LINT)/lint-imports
 	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
-	shellcheck .ci/run tests/lab/*.sh
+	shellcheck .ci/run tests/lab/*.sh debian/*.postinst debian/*.postrm
 	$(LINT)/codespell --skip './build,./.venv*,./.git,*/node_modules,*package-lock.json' .
 	promtool check rules dashboards/prometheus_rules.yaml dashboards/prometheus_alerts.yaml
 	@mkdir -p build/lint
@@ -172,4 +190,4 @@ lint: setup-lint
 	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
-	rm -rf build/.stamp-* build/lab build/wheel build/deb .venv .venv-lint tests/browser/node_modules
+	rm -rf build/.stamp-* build/lab build/wheel build/wheels build/deb build/vendor .venv .venv-lint tests/browser/node_modules

@@ -5,6 +5,6 @@ import sys
 
 sys.path.insert(0, "/usr/lib/pci-observer")
 
-from observer.cli import main  # noqa: E402 - known only now
+from observer.cli import main
 
 sys.exit(main())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILES: Final = {
     "/etc/pci-observer/pci-observer.toml": "configuration, see pci-observer.toml(5)",
+    "/etc/pci-observer/web.yml": "who may read the metrics",
     "/run/pci-observer/observer.sock": "where the daemon answers the other verbs",
     "/var/lib/pci-observer/history.sqlite": "what was observed, kept across boots",
 }
@@ -41,7 +42,7 @@ def bold(text: str) -> str:
 
 def paragraph(term: str, text: str) -> Iterator[str]:
     """Yield a term, which is roff already, and what it means."""
-    yield from (".TP", term, roff(text))
+    yield from (".TP", term, *([roff(text)] if text else []))
 
 
 def head(name: str, section: int, title: str) -> Iterator[str]:
@@ -89,7 +90,8 @@ def verb_section(verb: argparse.ArgumentParser) -> Iterator[str]:
     yield from (f".SS {roff(verb.prog)}", bold(usage), ".PP")
     yield roff(verb.description or "")
     for action in verb._actions:
-        yield from option(verb, action)
+        if action.dest != "help":
+            yield from option(verb, action)
 
 
 def option(of: argparse.ArgumentParser, action: argparse.Action) -> Iterator[str]:

@@ -9,12 +9,13 @@
 #
 # systemd is pid 1 of a pid namespace and has every capability, so units may load BPF
 # programs. It starts nothing but the journal and COMMAND. The guest's own /tmp is hidden
-# but for DIRECTORY: it is this machine's, and nothing in it is systemd's to clean up.
+# but for DIRECTORY and the working directory: it is this machine's, and nothing in it is
+# systemd's to clean up.
 shared=$1
 shift
 lab=/run/lab
 units=$lab/units
-mkdir -p $units $lab/shared
+mkdir -p $units $lab/here $lab/shared
 printf '%q ' "$@" > $lab/command
 export -p > $lab/environment
 cat > $units/lab.target << 'END'
@@ -43,16 +44,21 @@ for unit in systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service \
     ln -sf /dev/null $units/$unit
 done
 mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
+mount --rbind "$PWD" $lab/here
 mount --bind "$shared" $lab/shared
 echo 255 > $lab/status
 mkfifo $lab/out
 cat $lab/out &
 exec 3> $lab/out # else cat ends when the first writer does
-export lab shared
-# shellcheck disable=SC2016 # $shared and $lab are for that shell
-env -i PATH="$PATH" lab=$lab shared="$shared" container=lab SYSTEMD_UNIT_PATH=$units: \
+# shellcheck disable=SC2016 # they are for that shell
+env -i PATH="$PATH" lab=$lab here="$PWD" shared="$shared" container=lab SYSTEMD_UNIT_PATH=$units: \
     unshare --pid --fork --kill-child --mount --mount-proc --cgroup --uts --ipc bash -c '
-        mount -t tmpfs none /tmp && mkdir -p "$shared" && mount --bind $lab/shared "$shared"
+        mount -t tmpfs none /tmp
+        mkdir -p "$here" "$shared"
+        mount --rbind $lab/here "$here"
+        mount --bind $lab/shared "$shared"
+        # The guest hides passwords below a file that cannot be replaced, as a new user wants it.
+        if mountpoint -q /etc/shadow; then umount /etc/shadow; fi
         exec /lib/systemd/systemd --system --unit=lab.target --log-target=kmsg \
             --show-status=no 3>&-'
 exec 3>&-

@@ -5,14 +5,16 @@ What it writes is gone with the guest: all of the file system is an overlay.
 
 from __future__ import annotations
 
+import grp
+import http.client
 import json
 import os
 import platform
 import pwd
+import stat
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = "pci-observer"
 CONFIG: Final = Path("/etc/pci-observer/pci-observer.toml")
-STATE: Final = Path("/var/lib/pci-observer")
-HISTORY: Final = STATE / "history.sqlite"
-SOCKET: Final = Path("/run/pci-observer/observer.sock")
-METRICS: Final = "http://127.0.0.1:9817"
+ACCESS: Final = Path("/etc/pci-observer/web.yml")
+HISTORY: Final = Path("/var/lib/pci-observer/history.sqlite")
+ADDRESS: Final = ("127.0.0.1", 9817)
 SECONDS: Final = 180
 # Where a package may leave something behind that it did not bring along. All of /usr
 # would take minutes: in a guest it is this machine's.
@@ -81,22 +82,28 @@ def unit() -> dict[str, str]:
     return dict(line.split("=", 1) for line in told.splitlines())
 
 
+def asked(path: str) -> tuple[int, str]:
+    """Return how the daemon answers."""
+    connection = http.client.HTTPConnection(*ADDRESS, timeout=60)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
 def ready() -> bool:
     """Wait until the daemon says that it is ready."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{METRICS}/-/ready", timeout=30) as answer:
-                return bool(answer.status == 200)
+            if asked("/-/ready")[0] == http.HTTPStatus.OK:
+                return True
         except OSError:
-            time.sleep(0.5)
+            pass
+        time.sleep(0.5)
     return False
-
-
-def scraped() -> str:
-    """Return the metrics."""
-    with urllib.request.urlopen(f"{METRICS}/metrics", timeout=60) as answer:
-        return str(answer.read().decode())
 
 
 def user_of(pid: str) -> str:
@@ -111,25 +118,31 @@ def user_of(pid: str) -> str:
 
 def known(user: str) -> bool:
     """Tell whether there is such a user."""
-    return done("getent", "passwd", user)["status"] == 0
+    return bool(done("getent", "passwd", user)["status"] == 0)
 
 
-def left(brought: Iterable[str] = ()) -> list[str]:
-    """Return what is there of these paths, and what else bears the package's name."""
-    found = done("find", *PLACES, "-xdev", "-name", OURS, "-print", "-prune")["out"]
-    files = [path for path in brought if Path(path).is_file()]
-    return sorted({*found.splitlines(), *files})
+def left() -> list[str]:
+    """Return what bears the package's name where it may leave something behind."""
+    ours = ("-name", OURS, "-print", "-prune")
+    # What the guest's overlays are made of shows what was deleted.
+    found = done("find", *PLACES, "-xdev", "-path", "/run/tmp", "-prune", "-o", *ours)
+    return sorted(found["out"].splitlines())
+
+
+def files(brought: Iterable[str]) -> list[str]:
+    """Return which of these files are there."""
+    return [path for path in brought if Path(path).is_file()]
 
 
 def at_work() -> dict[str, Any]:
     """Return what the installed daemon and its commands say."""
     found: dict[str, Any] = {"ready": ready(), "unit": unit()}
+    found["journal"] = done("journalctl", "--no-pager", "-o", "cat", "-u", PACKAGE)
     if not found["ready"]:
-        found["journal"] = done("journalctl", "--no-pager", "-u", PACKAGE)
         found["said"] = done("systemctl", "status", "--no-pager", PACKAGE)
         return found
     found["user"] = user_of(found["unit"]["MainPID"])
-    found["metrics"] = scraped()
+    _, found["metrics"] = asked("/metrics")
     for verb in (("status", "--once"), ("doctor",), ("semantics",)):
         found[" ".join(verb)] = done(f"/usr/bin/{PACKAGE}", *verb)
     return found
@@ -139,7 +152,11 @@ def main(directory: Path, package: str) -> int:
     """Install it, use it, install it again, remove and purge it."""
     pci.run("ip", "link", "set", "lo", "up")
     INDEX.unlink(missing_ok=True)
-    Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)  # of containers: no service
+    # Where this machine is a container: no service is started, no manual page installed.
+    Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
+    for path in Path("/etc/dpkg/dpkg.cfg.d").iterdir():
+        if "path-exclude" in path.read_text():
+            path.unlink()
     result: dict[str, Any] = {
         "release": platform.release(),
         "init": Path("/proc/1/comm").read_text().strip(),
@@ -155,24 +172,31 @@ def main(directory: Path, package: str) -> int:
         for name in (PACKAGE, f"{PACKAGE}.toml")
     }
     result["completed"] = done("bash", "-c", BASH)
-    result["state"] = {"history": HISTORY.exists(), "socket": SOCKET.exists()}
-    # An operator's word is kept by an upgrade, and by a removal.
+    about = ACCESS.stat()
+    result["access"] = {
+        "mode": f"{stat.S_IMODE(about.st_mode):o}",
+        "owner": pwd.getpwuid(about.st_uid).pw_name,
+        "group": grp.getgrgid(about.st_gid).gr_name,
+    }
+    result["stop"] = done("systemctl", "stop", PACKAGE)
+    result["stopped"] = unit()
+    # An operator's word is kept by an upgrade, which starts it again, and by a removal.
     mine = CONFIG.read_text() + "# mine\n"
     CONFIG.write_text(mine)
     result["upgrade"] = done("dpkg", "--install", package)
     result["second"] = at_work()
-    result["kept"] = {"upgrade": CONFIG.read_text() == mine}
+    result["kept"] = CONFIG.read_text() == mine
     result["remove"] = done("dpkg", "--remove", PACKAGE)
     pid = result["second"]["unit"]["MainPID"]
     result["removed"] = {
         "running": Path("/proc", pid).exists(),
-        "config": CONFIG.exists() and CONFIG.read_text() == mine,
+        "kept": CONFIG.exists() and CONFIG.read_text() == mine,
         "history": HISTORY.exists(),
         "known": known(PACKAGE),
-        "left": left(result["files"]),
+        "brought": files(result["files"]),
     }
     result["purge"] = done("dpkg", "--purge", PACKAGE)
-    result["purged"] = left(result["files"])
+    result["purged"] = {"brought": files(result["files"]), "left": left()}
     os.sync()
     (directory / "result.json").write_text(json.dumps(result))
     return 0
