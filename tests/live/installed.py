@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import pwd
+import shutil
 import stat
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def files(brought: Iterable[str]) -> list[str]:
 
 
 def at_work() -> dict[str, Any]:
-    """Return what the installed daemon and its commands say."""
+    """Return what the installed daemon says."""
     found: dict[str, Any] = {"ready": ready(), "unit": unit()}
     found["journal"] = done("journalctl", "--no-pager", "-o", "cat", "-u", PACKAGE)
     if not found["ready"]:
@@ -143,8 +144,7 @@ def at_work() -> dict[str, Any]:
         return found
     found["user"] = user_of(found["unit"]["MainPID"])
     _, found["metrics"] = asked("/metrics")
-    for verb in (("status", "--once"), ("doctor",), ("semantics",)):
-        found[" ".join(verb)] = done(f"/usr/bin/{PACKAGE}", *verb)
+    found["status"] = done(f"/usr/bin/{PACKAGE}", "status", "--once")
     return found
 
 
@@ -152,7 +152,8 @@ def main(directory: Path, package: str) -> int:
     """Install it, use it, install it again, remove and purge it."""
     pci.run("ip", "link", "set", "lo", "up")
     INDEX.unlink(missing_ok=True)
-    # Where this machine is a container: no service is started, no manual page installed.
+    shutil.rmtree(HISTORY.parent, ignore_errors=True)  # this machine's own
+    # Where this machine is a container: no services, no manual pages.
     Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
     for path in Path("/etc/dpkg/dpkg.cfg.d").iterdir():
         if "path-exclude" in path.read_text():
@@ -165,6 +166,8 @@ def main(directory: Path, package: str) -> int:
         "install": done("dpkg", "--install", package),
     }
     result["first"] = at_work()
+    for verb in ("doctor", "semantics"):
+        result[verb] = done(f"/usr/bin/{PACKAGE}", verb)
     result["files"] = done("dpkg", "--listfiles", PACKAGE)["out"].splitlines()
     result["verify"] = done("dpkg", "--verify", PACKAGE)
     result["man"] = {
