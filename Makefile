@@ -2,8 +2,8 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: bpf guest matrix soak bench lint clean
+.PHONY: help run test test-fast test-browser pictures
+.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -21,6 +21,13 @@ RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
 	driverctl bpftool bpftrace util-linux e2fsprogs curl openssl prometheus prometheus-alertmanager \
 	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
+DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian pybuild-plugin-pyproject \
+	python3-setuptools python3-wheel
+# What the package depends on, and what shows its manual pages and completions.
+TEST_PACKAGES := python3-bcrypt python3-rich python3-yaml man-db bash-completion fish zsh
+# What packages are made of.
+SOURCES := CHANGELOG.md LICENSE README.md bpf dashboards debian docs observer pyproject.toml systemd
+
 LINT_PACKAGES := clang-format shellcheck systemd
 # Where node comes from elsewhere with an npm of its own, Debian's npm would take its place.
 BROWSER_PACKAGES := chromium fonts-dejavu-core $(if $(shell command -v npm),,nodejs npm)
@@ -34,6 +41,8 @@ help:
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
 	@echo "make soak     more of what is random, for an hour or so"
+	@echo "make wheel    a Python package, in build/wheel"
+	@echo "make deb      a Debian package, in build/deb"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -41,11 +50,11 @@ help:
 run: setup
 	@bash tests/lab/run.sh
 
-test: setup-lab $(CACHE)/.fetched
+test: setup-test $(CACHE)/.fetched
 	$(PYTHON) -m pytest -m "not browser" $(PYTEST)
 
 # Without guests and servers: what can be tested in two minutes.
-test-fast: setup-lab
+test-fast: setup-test
 	$(PYTHON) -m pytest -m "not guest and not servers and not browser" $(PYTEST)
 
 test-browser: setup-browser
@@ -71,6 +80,10 @@ setup: build/.stamp-packages-run build/.stamp-venv
 
 setup-lab: setup build/.stamp-packages-lab build/.stamp-test
 
+# What tests of packages build and install from, so that they need no network.
+setup-test: setup-lab build/.stamp-packages-test build/.stamp-packages-deb build/.stamp-vendor \
+	build/.stamp-wheels
+
 setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
 
 setup-browser: setup-lab build/.stamp-packages-browser build/.stamp-npm
@@ -84,6 +97,8 @@ $(CACHE)/.fetched: tests/lab/kernels.py | setup-lab
 
 build/.stamp-packages-run: PACKAGES = $(RUN_PACKAGES)
 build/.stamp-packages-lab: PACKAGES = $(LAB_PACKAGES)
+build/.stamp-packages-deb: PACKAGES = $(DEB_PACKAGES)
+build/.stamp-packages-test: PACKAGES = $(TEST_PACKAGES)
 build/.stamp-packages-lint: PACKAGES = $(LINT_PACKAGES)
 build/.stamp-packages-browser: PACKAGES = $(BROWSER_PACKAGES)
 build/.stamp-packages-%: Makefile
@@ -115,6 +130,19 @@ build/.stamp-lint: requirements-lint.txt build/.stamp-packages-run
 	@$(LINT)/$(PIP) -r requirements-lint.txt
 	@touch $@
 
+# Debian's tools build without a network: what Debian lacks is fetched before.
+build/.stamp-vendor: requirements-deb.txt build/.stamp-venv
+	@rm -rf build/vendor
+	@.venv/bin/$(PIP) --require-hashes --no-deps --no-compile --target build/vendor \
+		-r requirements-deb.txt
+	@touch $@
+
+build/.stamp-wheels: requirements.txt build/.stamp-venv
+	@rm -rf build/wheels
+	@.venv/bin/pip --disable-pip-version-check --quiet download --no-deps --dest build/wheels \
+		-r requirements.txt
+	@touch $@
+
 build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 	@echo "setting up tests/browser"
 	@cd tests/browser && npm ci --no-progress --loglevel=error
@@ -123,6 +151,27 @@ build/.stamp-npm: tests/browser/package-lock.json build/.stamp-packages-browser
 # What the package brings along for kernels: the same sources give the same bytes.
 bpf: setup
 	$(PYTHON) bpf/generate.py
+
+# A copy each time: what an earlier build left behind must get into no package.
+define copy_sources
+rm -rf $(1)
+mkdir -p $(1)/source
+tar -c --exclude=__pycache__ --exclude='*.egg-info' $(SOURCES) | tar -x -C $(1)/source
+endef
+
+wheel: setup
+	$(call copy_sources,build/wheel)
+	@.venv/bin/pip --disable-pip-version-check --quiet wheel --no-deps --no-build-isolation \
+		--wheel-dir build/wheel build/wheel/source
+	@ls build/wheel/*.whl
+
+# With Debian's own Python, whatever else is on PATH.
+deb: build/.stamp-packages-deb build/.stamp-vendor
+	$(call copy_sources,build/deb)
+	cp -r build/vendor build/deb/source/debian/vendor
+	cd build/deb/source && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --build=binary --no-sign
+	lintian --allow-root --fail-on error,warning build/deb/*.changes
+	@ls build/deb/*.deb
 
 bench: setup-lab build/.stamp-bench $(CACHE)/.fetched
 	PYTHONPATH=tests $(PYTHON) tests/bench/table.py build/bench.json
@@ -133,7 +182,7 @@ lint: setup-lint
 	$(LINT)/mypy --python-executable $(PYTHON)
 	$(LINT)/lint-imports
 	clang-format --dry-run --Werror bpf/*.c bpf/*.h $$(find bpf/stub -name '*.h')
-	shellcheck .ci/run tests/lab/*.sh
+	shellcheck .ci/run tests/lab/*.sh debian/*.postinst debian/*.postrm
 	$(LINT)/codespell --skip './build,./.venv*,./.git,*/node_modules,*package-lock.json' .
 	promtool check rules dashboards/prometheus_rules.yaml dashboards/prometheus_alerts.yaml
 	@mkdir -p build/lint
@@ -141,4 +190,4 @@ lint: setup-lint
 	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
-	rm -rf build/.stamp-* build/lab .venv .venv-lint tests/browser/node_modules
+	rm -rf build/.stamp-* build/lab build/wheel build/wheels build/deb build/vendor .venv .venv-lint tests/browser/node_modules

@@ -15,7 +15,8 @@ from observer.program import Program, ProgramError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BPF_DIR: Final = Path(__file__).resolve().parent.parent / "bpf"
+# In the checkout a link to the top-level directory, in packages a copy of it.
+BPF_DIR: Final = Path(__file__).resolve().parent / "data" / "bpf"
 FORMAT: Final = "pci-observer-programs"
 VERSION: Final = 1
 _LICENSE: Final = "SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 TIMEOUT_SECONDS: Final = 1200
+SYSTEMD: Final = REPOSITORY / "tests" / "lab" / "systemd.sh"
 _NETWORK: Final = ("-netdev", "user,id=of-nic,restrict=on")
 QEMU_ARGS: Final = (
     *devices.DRIVERLESS,
@@ -45,11 +46,14 @@ def boot(
     *arguments: str,
     qemu_args: Sequence[str] = QEMU_ARGS,
     append: str = devices.IOMMU_APPEND,
+    systemd: bool = False,
 ) -> Any:  # noqa: ANN401 - JSON
     """Run a module of this package in a guest; return its result.json."""
     build_matchload()
     script = directory / "script.sh"
     words = [str(PYTHON), "-m", module, str(directory), *arguments]
+    if systemd:
+        words = ["bash", str(SYSTEMD), str(directory), *words]
     path = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
     script.write_text(
         f"export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={shlex.quote(path)}\n"
