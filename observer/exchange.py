@@ -40,13 +40,22 @@ class Response(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Credentials(str):
+    """What no log line or traceback shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
 class Request(NamedTuple):
     """What a client asks for."""
 
     method: str
     path: str
     accept: str  # printable
-    authorization: str  # empty as well when there is more than one
+    authorization: Credentials  # empty as well when there is more than one
 
 
 Route = Callable[[str], Response]  # takes the Accept header
@@ -218,7 +227,7 @@ def _parse(head: str) -> Request | HTTPStatus:
         match[1],
         match[2],
         accept if accept.isprintable() else "",
-        authorization[0] if len(authorization) == 1 else "",
+        Credentials(authorization[0] if len(authorization) == 1 else ""),
     )
 
 

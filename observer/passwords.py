@@ -16,12 +16,13 @@ from threading import Condition
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import bcrypt
-
 from observer.unimportable import unimportable
 
-with unimportable("_hashlib"):  # OpenSSL, which a server without TLS does not need
+# OpenSSL, which a server without TLS does not need. bcrypt 3 imports hmac as well.
+with unimportable("_hashlib"):
     from hmac import compare_digest
+
+    import bcrypt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FILE_BYTES: Final = 1 << 20
+_NAME: Final = 1024  # characters of a file's
 _MOST_COST: Final = 14  # of bcrypt: about a second
 _HASH: Final = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 _SHOWN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")  # what is surely no secret
@@ -65,7 +66,7 @@ _HEADERS: Final[dict[str, tuple[str, ...]]] = {
 _TLS: Final = "tls_server_config"
 _HTTP: Final = "http_server_config"
 _USERS: Final = "basic_auth_users"
-_KEYS: Final = {
+KEYS: Final = {
     "": (_TLS, _HTTP, _USERS),
     _TLS: (
         "cert_file",
@@ -254,8 +255,8 @@ class _Reader:
             full = f"{key}.{shown}" if key else shown
             if full in _ELSEWHERE:
                 raise self._unsupported(full, value, _ELSEWHERE[full])
-            if name not in _KEYS[key]:
-                known = ", ".join(_KEYS[key])
+            if name not in KEYS[key]:
+                known = ", ".join(KEYS[key])
                 raise WebConfigError(
                     f"{self._path}:{line}: {full}: no such key; there are {known}"
                 )
@@ -285,7 +286,8 @@ class _Reader:
 
     def _file(self, key: str, node: yaml.Node) -> Path:
         text = self._text(key, node)
-        if not text or "\0" in text:
+        # A file's content instead of its name would be told with the name.
+        if not text.isprintable() or not 0 < len(text) <= _NAME or "-----" in text:
             raise self._error(key, node, "must name a file")
         return self._path.parent / text
 

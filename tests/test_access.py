@@ -19,7 +19,7 @@ from servers.prometheus import Prometheus
 from serving import METRICS, process
 
 from observer.access import Access
-from observer.exchange import TEXT, Response, plain
+from observer.exchange import TEXT, Request, Response, plain, read
 from observer.web_config import WebConfigError
 
 if TYPE_CHECKING:
@@ -376,6 +376,60 @@ def test_prometheus_scrapes(tmp_path: Path, made: Path) -> None:
             ]
             assert [1] == [*server.query("min_over_time(up{job='knows'}[1m])").values()]
             assert [1] == [*server.query("x{job='knows'}").values()]
+
+
+CRASHING = """
+import socket, sys, threading
+from pathlib import Path
+from observer.access import Access
+from observer.listening import listen
+from observer.server import Server
+
+def page(_accept):
+    raise RuntimeError("a bug")
+
+access = Access(Path(sys.argv[1]), on_change=print, on_trouble=print)
+listener = listen("127.0.0.1:0")
+server = Server(listener, {"/metrics": page}, rules=access.rules)
+server.start()
+with socket.create_connection(listener.getsockname(), 10) as client:
+    client.sendall(sys.stdin.buffer.read())
+    assert b"" == client.recv(1)
+for thread in threading.enumerate():
+    if "_serve" in thread.name:
+        thread.join(10)
+server.stop()
+"""
+
+
+def test_a_traceback_tells_no_password(tmp_path: Path) -> None:
+    """Nor the hash: whatever fails while a request is answered."""
+    path = tmp_path / "web.yml"
+    known = hashed(b"hunter2")
+    path.write_text(f"basic_auth_users: {{alice: {known}}}")
+    words = base64.b64encode(b"alice:hunter2")
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING, path],
+        input=b"GET /metrics HTTP/1.1\r\nAuthorization: Basic " + words + b"\r\n\r\n",
+        check=True,
+        capture_output=True,
+        timeout=60,
+        cwd=Path(__file__).parents[1],
+    )
+    assert b"RuntimeError: a bug" in done.stderr
+    secrets = (words, b"hunter2", known[7:].encode())
+    assert [] == [secret for secret in secrets if secret in done.stderr]
+
+
+def test_a_request_shows_no_password() -> None:
+    """Nor who shows what was asked for."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"GET / HTTP/1.1\r\nAuthorization: Basic YTpi\r\n\r\n")
+        request = read(ours, monotonic() + PATIENCE_S)
+    assert isinstance(request, Request)
+    assert "Basic YTpi" == request.authorization
+    assert "YTpi" not in f"{request} {request.authorization!r}"
 
 
 def test_only_what_is_needed_is_imported(tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_a_thousand_connections_at_once(target: Target, said: bytes) -> None:
         threading.Event().wait(1)
 
 
+def test_idle_after_the_handshake(target: Target) -> None:
+    """Many that greet, say nothing of a request and stay."""
+    with scraped(target), ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(target.greeted())
+        threading.Event().wait(0.5)
+
+
 def test_slow_headers(target: Target) -> None:
     """Many that send a request byte by byte, over TLS if there is any."""
     with scraped(target), ExitStack() as stack:

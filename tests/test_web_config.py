@@ -162,6 +162,12 @@ OURS = {
     "http_server_config.headers.X-XSS-Protection: must be printable ASCII",
     "tls_server_config: {cert_file: '', key_file: server.key}": "1: tls_server_config."
     "cert_file: must name a file",
+    "tls_server_config: {cert_file: a, key_file: -----BEGIN KEY----- KT0MSi}": ""
+    "1: tls_server_config.key_file: must name a file",
+    'tls_server_config: {cert_file: a, key_file: "KT0MSi\\nKT0MSi\\n"}': ""
+    "1: tls_server_config.key_file: must name a file",
+    f"tls_server_config: {{cert_file: {'KT0MSi' * 200}, key_file: a}}": ""
+    "1: tls_server_config.cert_file: must name a file",
     f"basic_auth_users:\n  a:{HASH}": "1: basic_auth_users: must be keys, each with a "
     "value after it",
     f"basic_auth_users: {{a:{HASH}}}": "1: basic_auth_users: what stands after the "
