@@ -113,7 +113,11 @@ def as_toml(settings: Settings, parser: argparse.ArgumentParser) -> Iterator[str
             yield ""
         text = (action.help or "") % vars(action)
         yield from textwrap.wrap(
-            text, _WIDTH, initial_indent="# ", subsequent_indent="# "
+            text,
+            _WIDTH,
+            initial_indent="# ",
+            subsequent_indent="# ",
+            break_on_hyphens=False,
         )
         if key in settings:
             yield f"{key} = {_spelled(settings[key].written)}"

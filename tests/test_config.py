@@ -187,6 +187,14 @@ def test_shown() -> None:
         assert any(line.startswith(f"# {key} = ") for line in nothing), key
 
 
+def test_the_file_that_is_shipped() -> None:
+    """It sets nothing, and shows what could be set, as `config --show` does."""
+    shown = "\n".join(config.as_toml({}, run_options()))
+    shipped = Path("systemd/pci-observer.toml").read_text()
+    head = "# The options of `pci-observer run`, see pci-observer.toml(5).\n\n"
+    assert f"{head}{shown}\n" == shipped
+
+
 def test_odd_text_is_shown() -> None:
     """Quotes, controls and the rest of Unicode come back as they were."""
     settings = parsed('state = "a\\"\\\\\\u007F\\u001B\\u00e9"')

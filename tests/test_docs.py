@@ -116,6 +116,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "history",
         "preflight",
         "boot-args",
+        "config",
     )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
