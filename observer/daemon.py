@@ -140,8 +140,7 @@ def run(
             logger,
             Regression(kernel.running().release, time.monotonic_ns()),
         )
-        for kept in privileges.drop(*ids):
-            logger.warning("privilege kept", held=kept)
+        _give_up(*ids, logger)
         notify = Notify()
         exits.callback(notify.close)
         _tell_unreadable(access, logger)
@@ -663,6 +662,14 @@ def _signals(*, again: bool) -> None:
         signal.signal(number, signal.default_int_handler)
     if again:  # what was read is new
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _give_up(uid: int, gid: int, logger: Logger) -> None:
+    """Drop all privileges and tell of what remains."""
+    for kept in privileges.drop(uid, gid):
+        # Without CAP_SETPCAP it stays, and no_new_privs takes its effect.
+        tell = logger.info if kept.startswith("CapBnd") else logger.warning
+        tell("privilege kept", held=kept)
 
 
 def _access(file: Path | None, address: str | None, logger: Logger) -> Access | None:
