@@ -117,6 +117,6 @@ def _remaining(uid: int, gid: int) -> tuple[str, ...]:
     for name, value in wanted.items():
         if set(state[name].split()) != {value}:
             remaining[name] = state[name]
-    if state["Groups"]:
+    if set(state["Groups"].split()) - {f"{gid}"}:
         remaining["Groups"] = state["Groups"]
     return tuple(f"{name} {value}" for name, value in remaining.items())

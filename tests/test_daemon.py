@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -30,12 +31,14 @@ from scripted_hooks import Hooks
 from observer import control, log, privileges, snapshot
 from observer.boot_coverage import Coverage
 from observer.cli import GOOD, main
+from observer.config import ConfigError
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
 from observer.listening import ListenError
 from observer.loading import AttachError
 from observer.looking import Look, Looker
+from observer.notify import Notify
 from observer.record import (
     Action,
     Device,
@@ -172,7 +175,8 @@ class Ending(Hooks):
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Give pytest its signals back."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -210,6 +214,7 @@ def daemon_of(
     store: Store | None = None,
     keeping: Keeping | None = None,
     selection: Selection = Selection(),  # noqa: B008 - a value
+    notify: Notify | None = None,
 ) -> Daemon:
     """Build a daemon on these hooks and devices."""
     recorder = Recorder(None, logger)
@@ -220,6 +225,7 @@ def daemon_of(
         uevents,
         keeping or Keeping(store, logger, Regression("7.3", 0)),
         selection=selection,
+        notify=notify,
     )
 
 
@@ -250,6 +256,51 @@ def test_signal_ends_it(number: int) -> None:
         "diverge": 0,
         "indeterminate": 0,
     } == without_time(observed(hooks)[-1])
+
+
+def test_hangup_reads_the_options_again(tmp_path: Path) -> None:
+    """The manager hears of the start, of each reading and of the end."""
+
+    class HungUp(Ending):
+        def wait(self, timeout_seconds: float) -> bool:
+            if self.waiting:
+                signal.raise_signal(signal.SIGHUP)
+            return super().wait(timeout_seconds)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        stream = io.StringIO()
+        logger = log.configure(stream)
+        notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        daemon = daemon_of(HungUp([[], []], []), logger, notify=notify)
+        old = Options(selection=Selection(300))
+        now = [old._replace(selection=Selection(400))]
+
+        def read() -> Options:
+            if not now:
+                raise ConfigError("x:1: bad")
+            return now.pop()
+
+        daemon.reload_on_hangup(old, read)
+        daemon.run()
+        notify.close()
+        told = []
+        with suppress(BlockingIOError):
+            while True:
+                told.append(manager.recv(1000).decode().split("\n")[0])
+    assert [
+        *("READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1"),
+        "STOPPING=1",
+    ] == told
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert ["configuration is read again", "configuration refused", "stopped"] == events
+    (text,) = (
+        line
+        for line in daemon._metrics.render("")[0].decode().splitlines()  # noqa: SLF001
+        if line.startswith("pci_observer_series_limit ")
+    )
+    assert "pci_observer_series_limit 400.0" == text
 
 
 def test_hooks_are_taken_away() -> None:
