@@ -125,6 +125,12 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
+    parser.add_argument(
+        "--require-hooks",
+        action="store_true",
+        help="end with status 3 where no decision can be seen, instead of an audit of "
+        "what sysfs shows",
+    )
     _add_socket(parser, "unix socket for the verbs that ask")
     _add_state(parser, "keep history in this directory")
     parser.add_argument(

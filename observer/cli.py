@@ -99,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
             state=None if options.no_state else _state(options),
             limits=Limits.of(days=options.state_days, mib=options.state_mib),
         )
-        return _observe(options, chosen, loading)
+        return _observe(options, chosen, loading, required=options.require_hooks)
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -107,7 +107,7 @@ def _record(options: argparse.Namespace) -> int:
         from observer.daemon import Options  # noqa: PLC0415
 
         chosen = Options(answer=False, recording=options.output)
-        return _observe(options, chosen, loading)
+        return _observe(options, chosen, loading, required=True)
 
 
 def _state(options: argparse.Namespace) -> Path:
@@ -137,7 +137,9 @@ def _loading(options: argparse.Namespace, *, whole: bool) -> Iterator[Loading]:
         yield started
 
 
-def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> int:
+def _observe(
+    options: argparse.Namespace, chosen: Options, loading: Loading, *, required: bool
+) -> int:
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import take_over  # noqa: PLC0415
@@ -154,7 +156,7 @@ def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> 
                 log_level=options.log_level,
                 log_form=options.log_format,
             ),
-            attach_hooks=lambda: take_over(loading),
+            attach_hooks=lambda: take_over(loading, required=required),
         )
     except (ListenError, ControlError, TextfileError) as e:
         return _fail(e, USAGE)
@@ -331,7 +333,7 @@ def _doctor(options: argparse.Namespace) -> int:
         verdict = (
             f"This kernel can be observed, by {diagnosis.method}."
             if diagnosis.observable
-            else "This kernel can't be observed from here."
+            else "This kernel can't be observed from here; `run` only audits sysfs."
         )
         print(verdict)
     return GOOD if diagnosis.observable else UNOBSERVABLE

@@ -63,6 +63,13 @@ _OFFSETS: Final = (
 CONSTANTS: Final = (*_OFFSETS, "DEV_OVERRIDE", "PROBE_SPLIT")
 
 
+_UNSEEN: Final = {
+    PCI_MATCH_DEVICE: "no decision is seen",
+    PCI_UNREGISTER_DRIVER: "uevents tell which drivers go",
+    DRIVER_PROBE_DEVICE: "all probes look direct",
+}
+
+
 class Hook(NamedTuple):
     """A kernel function and the programs that run at its entry and return."""
 
@@ -88,6 +95,16 @@ def plan(layout: Layout) -> tuple[Hook, ...]:
         Hook(function, f"enter_{function}", "leave_store", file)
         for file, function in STORES.items()
     )
+
+
+def unseen(layout: Layout, function: str) -> str:
+    """Say what is not seen of this kernel without a hook, and what stands in for it."""
+    for file, store in STORES.items():
+        if function == store:
+            return f"writes to {file} are not seen; sysfs shows what they changed"
+    if function == layout.probe_function:
+        return "probes are not seen; uevents and sysfs tell what is bound"
+    return _UNSEEN[function]
 
 
 def method_of(function: str, method: str) -> str:

@@ -123,6 +123,18 @@ class Layout:
         )
 
 
+# Of a kernel that does not tell: as every one since 5.15, and so the likeliest.
+UNKNOWN: Final = Layout(
+    name="unknown",
+    semantics="linux-5.15",
+    match_args=0,
+    override_field=None,
+    probe_function="__driver_probe_device",
+    new_id_rules="linux-7.3",
+    offsets=MappingProxyType({}),
+)
+
+
 def layout_of(btf: Btf) -> Layout:
     """Work out the layout of the kernel that these types are of."""
     match_args = _match_args(btf)

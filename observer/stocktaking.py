@@ -64,7 +64,12 @@ def files(
     )
 
 
-def _inventory(btf: Btf, symbols: Mapping[str, int]) -> Inventory:
+def drivers(btf: Btf | None) -> int:
+    """Write the drivers alone to a file in memory; return its descriptor."""
+    return _in_memory("inventory", [as_object(_inventory(btf, None))])
+
+
+def _inventory(btf: Btf | None, symbols: Mapping[str, int] | None) -> Inventory:
     try:
         return inventory.take(btf, symbols)
     except Exception as e:  # noqa: BLE001 - whatever it is, the hooks matter more
