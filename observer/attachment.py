@@ -31,7 +31,7 @@ class Attachment(NamedTuple):
     """Attached hooks. They go when the links are closed, or with this process."""
 
     layout: Layout
-    method: str  # of pci_match_device: fentry or kprobe, or NO_METHOD
+    method: str  # of what tells of decisions: fentry or kprobe, or NO_METHOD
     programs: str  # shipped or compiled, or NO_METHOD
     hooks: Mapping[str, str]  # function -> "" when attached, else why not
     ring: Ring

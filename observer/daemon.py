@@ -25,7 +25,7 @@ from observer.abi import DIGESTS
 from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
-from observer.hooks import unseen
+from observer.hooks import instead
 from observer.keeping import Keeping
 from observer.landing import Landing, render
 from observer.live import Live
@@ -347,7 +347,7 @@ class Daemon:
                     "hook not attached",
                     hook=hook,
                     error=problem,
-                    instead=unseen(layout, hook),
+                    instead=instead(layout, hook, attachment.methods),
                 )
         for hook, problem in attachment.detours.items():
             self._logger.warning(

@@ -12,7 +12,7 @@ from observer.loader import preferred
 from observer.model import why_not_live
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from observer.btf import Btf
@@ -97,19 +97,20 @@ def _semantics(layout: Layout) -> Check:
 def _attachable(
     btf: Btf, layout: Layout, checks: list[Check], attempt: Callable[..., None]
 ) -> str | None:
-    """Try each way to attach; return the best that works."""
+    """Try each way to attach; return the best by which decisions are seen."""
     methods = preferred()
     refused = {m: _refused(hooks.PCI_MATCH_DEVICE, m, btf, attempt) for m in methods}
     for method, problem in refused.items():
         finding = problem or f"can hook {hooks.PCI_MATCH_DEVICE}"
         checks.append(Check(method, good=not problem, finding=finding))
-    usable = [method for method in methods if not refused[method]]
-    if not usable:
-        return None
     # As the loader does: by the method of pci_match_device first.
-    methods = tuple(sorted(methods, key=lambda method: method != usable[0]))
-    checks.append(_other_hooks(btf, layout, methods, attempt))
-    return usable[0]
+    methods = tuple(sorted(methods, key=lambda method: refused[method] != ""))
+    attached: dict[str, str] = {}
+    told = [*_other_hooks(btf, layout, methods, attempt, attached)]
+    finding = "; ".join(told) or "the others can be hooked as well"
+    checks.append(Check("hooks", good=not told, finding=finding))
+    match, _ = hooks.told_by(layout, attached)
+    return attached.get(match)
 
 
 def _refused(function: str, method: str, btf: Btf, attempt: Callable[..., None]) -> str:
@@ -123,22 +124,38 @@ def _refused(function: str, method: str, btf: Btf, attempt: Callable[..., None])
 
 
 def _other_hooks(
-    btf: Btf, layout: Layout, methods: tuple[str, ...], attempt: Callable[..., None]
-) -> Check:
-    """Try the others, but for those that are hooked at an address."""
-    told, good = [], True
-    for hook in hooks.plan(layout)[1:]:
+    btf: Btf,
+    layout: Layout,
+    methods: tuple[str, ...],
+    attempt: Callable[..., None],
+    attached: dict[str, str],
+) -> Iterator[str]:
+    """Try all hooks, but for those at an address; say which are not as they should be.
+
+    What works goes into `attached`, with its method.
+    """
+
+    def hook_by_any(function: str) -> str:
+        """Return why it can't be hooked by the first method, or nothing."""
+        problems = []
+        for method in methods:
+            problem = _refused(function, method, btf, attempt)
+            if not problem:
+                attached[function] = method
+                break
+            problems.append(f"{function} by {method}: {problem}")
+        return "; ".join(problems)
+
+    for hook in hooks.plan(layout):
         if hook.file is not None:
             continue
-        for method in methods:
-            problem = _refused(hook.function, method, btf, attempt)
-            if not problem:
-                break
-            told.append(f"{hook.function} by {method}: {problem}")
-        else:
-            good = False
-            told.append(hooks.unseen(layout, hook.function))
-    return Check("hooks", good, "; ".join(told) or "the others can be hooked as well")
+        problem = hook_by_any(hook.function)
+        if problem:
+            yield problem
+        if hook.function not in attached:
+            if hook.fallback is not None:
+                hook_by_any(hook.fallback.function)
+            yield hooks.instead(layout, hook.function, attached)
 
 
 def _dummy() -> Check:

@@ -113,10 +113,11 @@ def attach(
 ) -> Attached:
     """Create the maps, load and attach every hook, returns before entries.
 
-    Each hook is attached by the first of the methods that works for it. Only
-    pci_match_device is indispensable: LoaderError is raised without it, any other hook
-    that fails is noted. `find_stores` is asked when the other hooks are attached, for
-    it takes longer than that. `programs` may raise NoProgramsError.
+    Each hook is attached by the first of the methods that works for it, or else its
+    fallback is. Only pci_match_device, or pci_bus_match, is indispensable: LoaderError
+    is raised without it, any other hook that fails is noted. `find_stores` is asked
+    when the other hooks are attached, for it takes longer than that. `programs` may
+    raise NoProgramsError.
     """
     attached = Attached.nothing()
     try:
@@ -147,9 +148,12 @@ def _attach_all(
         refused = _attach_by_any(hook, attached, target, address)
         if hook.function in attached.methods:
             continue
-        if hook.function == hooks.PCI_MATCH_DEVICE:
-            raise LoaderError(refusal(_most_telling(refused)))
-        attached.hooks[hook.function] = str(_most_telling(refused).strerror)
+        error = _most_telling(refused)
+        attached.hooks[hook.function] = str(error.strerror)
+        if hook.fallback is not None:
+            _attach_by_any(hook.fallback, attached, target, 0)
+        if not attached.methods:
+            raise LoaderError(refusal(error))
 
 
 def _most_telling(refused: list[OSError]) -> OSError:
@@ -165,11 +169,11 @@ def _attach_by_any(
 ) -> list[OSError]:
     """Attach a hook by the first method that works; return why others do not.
 
-    The one of pci_match_device comes first: where that is livepatched or busy, say,
-    all are hooked alike.
+    That of pci_match_device comes first: where it is livepatched or busy, say, all are
+    hooked alike.
     """
     refused: list[OSError] = []
-    first = attached.methods.get(hooks.PCI_MATCH_DEVICE)
+    first = next(iter(attached.methods.values()), "")
     methods = sorted(target.methods, key=lambda method: method != first)
     # The programs of stores are the same for all methods.
     for method in methods[:1] if hook.file else methods:

@@ -95,7 +95,7 @@ def load(
     attached = attach(supply, layout, btf, methods(options.attach), stores)
     from observer import stocktaking  # noqa: PLC0415
 
-    method = attached.methods[hooks.PCI_MATCH_DEVICE]
+    method = next(iter(attached.methods.values()))  # of what tells of decisions
     message = {
         "layout": layout.as_dict(),
         "method": method,

@@ -277,7 +277,7 @@ class Tracker:
         driver = match.inputs.driver
         known = self._drivers.get(driver.name)
         # What was registered at boot and still is, is in the look already.
-        if match.seen is Seen.LIVE and (
+        if match.seen is not Seen.BOOT and (
             known is None or known.driver.number != driver.number
         ):
             self._registered(driver)

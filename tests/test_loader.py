@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from shapes import layouts
@@ -30,6 +31,9 @@ from observer.program import Code, Map, Program
 from observer.record import Driver, StoreFile
 from observer.registered import Inventory
 from observer.stocktaking import find_stores, number_drivers
+
+if TYPE_CHECKING:
+    from observer.layout import Layout
 
 BTF = Btf((Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes())
 LOCKED = (
@@ -105,15 +109,20 @@ def test_methods(wanted: str, preempts: bool, tried: tuple[str, ...]) -> None:  
 def test_indispensable_hook() -> None:
     """Nothing is observed when the programs of pci_match_device are refused."""
     layout = layouts()["E"]
-    planned = hooks.plan(layout)[0]
-    codes = {
-        name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
-    }
-    program = Program((COUNTERS,), codes)
+    program = Program(
+        (COUNTERS,), {name: Code(RETURN_NOTHING, ()) for name in program_names(layout)}
+    )
     before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(LoaderError, match="leave_pci_match_device"):
         attach(lambda _method: program, layout, BTF, ("kprobe",), lambda: Stores({}))
     assert before == set(Path("/proc/self/fd").iterdir())
+
+
+def program_names(layout: Layout) -> set[str]:
+    """Return the names of all programs that may be attached."""
+    planned = hooks.plan(layout)
+    every = (*planned, *(hook.fallback for hook in planned if hook.fallback))
+    return {name for hook in every for name in (hook.enter, hook.leave) if name}
 
 
 class Attaching:
@@ -159,7 +168,7 @@ def attached_to(
     monkeypatch.setattr("observer.bpf.load", kernel.load)
     monkeypatch.setattr("observer.bpf.attach", kernel.attach)
     layout = layouts()["E"]
-    names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
+    names = program_names(layout)
     program = Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
     attached = attach(
         lambda _method: program, layout, BTF, methods, lambda: Stores(stores, problem)
@@ -205,13 +214,39 @@ def test_the_others_follow_the_first_hook(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_hook_that_no_method_attaches(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is missing, and why is what an operator can cure."""
     refused = BUSY | {("__driver_probe_device", "kprobe"): errno.EPERM}
+    refused |= dict.fromkeys([("pci_device_probe", m) for m in hooks.METHODS], 1)
     attached = attached_to(
         monkeypatch, Attaching(by=refused), ALL_STORES, methods=("fentry", "kprobe")
     )
-    assert "__driver_probe_device" not in attached.methods
+    assert {"__driver_probe_device", "pci_device_probe"}.isdisjoint(attached.methods)
     assert {"__driver_probe_device": "kprobe is refused"} == {
         hook: why for hook, why in attached.hooks.items() if why
     }
+
+
+@pytest.mark.parametrize(
+    ("function", "fallback"),
+    [
+        ("pci_match_device", "pci_bus_match"),
+        ("__driver_probe_device", "pci_device_probe"),
+    ],
+)
+def test_fallbacks(
+    monkeypatch: pytest.MonkeyPatch, function: str, fallback: str
+) -> None:
+    """What no method can hook is missing, and its caller is hooked instead."""
+    refused = {(function, method): errno.EBUSY for method in hooks.METHODS}
+    refused |= {(fallback, "fentry"): errno.EBUSY}
+    attached = attached_to(
+        monkeypatch, Attaching(by=refused), ALL_STORES, methods=("fentry", "kprobe")
+    )
+    assert function not in attached.methods
+    assert "kprobe" == attached.methods[fallback]
+    assert ("fentry is refused", "") == (
+        attached.hooks[function],
+        attached.hooks[fallback],
+    )
+    assert fallback in attached.detours
 
 
 def test_a_named_method_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +274,7 @@ def test_no_method_for_the_indispensable_hook(
         ("pci_match_device", method): number
         for method, number in zip(hooks.METHODS, errnos, strict=True)
     }
+    by |= {("pci_bus_match", method): errno.ENOENT for method in hooks.METHODS}
     with pytest.raises(LoaderError) as caught:
         attached_to(monkeypatch, Attaching(by=by), {}, methods=hooks.METHODS)
     assert told in str(caught.value)
@@ -250,7 +286,7 @@ def test_programs_of_one_method_are_missing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("observer.bpf.load", kernel.load)
     monkeypatch.setattr("observer.bpf.attach", kernel.attach)
     layout = layouts()["E"]
-    names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
+    names = program_names(layout)
 
     def programs(method: str) -> Program:
         if method == "fentry":
