@@ -157,6 +157,12 @@ def run_options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
+    parser.add_argument(
+        "--require-hooks",
+        action="store_true",
+        help="end with status 3 where no decision can be seen, instead of an audit of "
+        "what sysfs shows",
+    )
     _add_socket(parser, "unix socket for the verbs that ask")
     state = parser.add_mutually_exclusive_group()
     _add_state(state, "keep history in this directory")

@@ -121,7 +121,9 @@ def _tell(
 def _run(options: argparse.Namespace) -> int:
     whole = options.every_decision or options.record is not None
     with _loading(options, whole=whole) as loading:
-        return _observe(options, _chosen(options), loading)
+        return _observe(
+            options, _chosen(options), loading, required=options.require_hooks
+        )
 
 
 def _chosen(options: argparse.Namespace) -> Options:
@@ -157,7 +159,7 @@ def _record(options: argparse.Namespace) -> int:
             log_level=options.log_level,
             log_form=options.log_format,
         )
-        return _observe(options, chosen, loading)
+        return _observe(options, chosen, loading, required=True)
 
 
 def _state(options: argparse.Namespace) -> Path:
@@ -187,7 +189,9 @@ def _loading(options: argparse.Namespace, *, whole: bool) -> Iterator[Loading]:
         yield started
 
 
-def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> int:
+def _observe(
+    options: argparse.Namespace, chosen: Options, loading: Loading, *, required: bool
+) -> int:
     # Each verb imports what it needs: the daemon stays small.
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import take_over  # noqa: PLC0415
@@ -200,7 +204,7 @@ def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> 
     try:
         daemon.run(
             chosen,
-            attach_hooks=lambda: take_over(loading),
+            attach_hooks=lambda: take_over(loading, required=required),
             read=getattr(options, "read", None),
         )
     except (ListenError, ControlError, TextfileError) as e:
@@ -378,7 +382,7 @@ def _doctor(options: argparse.Namespace) -> int:
         verdict = (
             f"This kernel can be observed, by {diagnosis.method}."
             if diagnosis.observable
-            else "This kernel can't be observed from here."
+            else "This kernel can't be observed from here; `run` only audits sysfs."
         )
         print(verdict)
     return GOOD if diagnosis.observable else UNOBSERVABLE

@@ -26,7 +26,7 @@ from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
 from observer.exchange import Open
-from observer.hooks import method_of
+from observer.hooks import instead
 from observer.keeping import Keeping
 from observer.landing import Landing, render
 from observer.listening import NONE, ListenError, chosen, leave, listen, url
@@ -52,7 +52,7 @@ from observer.store_judge import StoreJudge
 from observer.textfile import Textfile
 from observer.tracking import Tracker
 from observer.uevents import Uevents
-from observer.upkeep import Upkeep, realtime_offset
+from observer.upkeep import RECONCILE_NS, Upkeep, realtime_offset
 from observer.waking import Waker
 from observer.what_if import WhatIf
 
@@ -77,6 +77,11 @@ _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
 _FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
 _FAILURE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it up
+
+_AUDIT_NS: Final = 10_000_000_000  # between looks that nothing but they can replace
+_AUDIT_ONLY: Final = (
+    "devices, bindings, overrides and findings come from sysfs; no decision is seen"
+)
 
 
 class Options(NamedTuple):
@@ -246,10 +251,7 @@ class Daemon:
         self._tell_failure_at = 0.0
         self._stopping = False
         self._coverage = attachment.coverage
-        since_ns = self._coverage.since_ns
-        self._since = (
-            time.time() if since_ns is None else (since_ns + realtime_offset()) / 1e9
-        )
+        self._since = _since(attachment)
         self._live = Live(attachment)
         self._books = Books()
         self._release = kernel.running().release
@@ -261,7 +263,8 @@ class Daemon:
         self._recent = Recent()
         start, complete = self._start(looker)
         self._devices = len(start.devices)
-        tracker = Tracker(start)
+        watched = not attachment.problem
+        tracker = Tracker(start, watched=watched)
         self._alive = time.time()
         self._metrics = Metrics(
             self._books, self._state, self._about(), limit=selection.limit
@@ -276,6 +279,7 @@ class Daemon:
             spell=log.spelled_time,
             regression=keeping.regression,
             selection=selection,
+            reconcile_ns=RECONCILE_NS if watched else _AUDIT_NS,
         )
         store_judge = StoreJudge(
             tracker,
@@ -340,21 +344,38 @@ class Daemon:
 
     def announce(self, address: str | None, access: Access | None = None) -> None:
         """Say what is attached, and what is not."""
-        layout = self._attachment.layout
+        attachment, layout = self._attachment, self._attachment.layout
         self._logger.info(
             "observing",
             kernel=self._release,
             layout=layout.name,
             semantics=self._semantics,
-            method=self._attachment.method,
-            programs=self._attachment.programs,
+            method=attachment.method,
+            programs=attachment.programs,
             metrics=url(address, tls=access is not None and access.encrypted)
             if address
             else None,
         )
-        for hook, problem in self._attachment.hooks.items():
+        if attachment.problem:
+            self._logger.warning(
+                "audit only", error=attachment.problem, instead=_AUDIT_ONLY
+            )
+            return
+        for hook, problem in attachment.hooks.items():
             if problem:
-                self._logger.warning("hook not attached", hook=hook, error=problem)
+                self._logger.warning(
+                    "hook not attached",
+                    hook=hook,
+                    error=problem,
+                    instead=instead(layout, hook, attachment.methods),
+                )
+        for hook, problem in attachment.detours.items():
+            self._logger.warning(
+                "hook attached by another method",
+                hook=hook,
+                error=problem,
+                instead=attachment.methods[hook],
+            )
 
     def begin(self) -> None:
         """Judge what the kernel recorded before the hooks were there.
@@ -560,6 +581,8 @@ class Daemon:
 
     def _sentence(self) -> str:
         """Say in a few words what is observed, for the service manager."""
+        if self._attachment.problem:
+            return f"no decision is seen, {self._devices} devices; see the log"
         problems = self._attachment.hooks.values()
         attached = sum(not problem for problem in problems)
         return (
@@ -583,11 +606,7 @@ class Daemon:
             counters=self._counters(),
             received=self._live.received + self._coverage.received,
             decoded=self._live.decoded + self._coverage.decoded,
-            attached={
-                hook: method_of(hook, self._attachment.method)
-                for hook, problem in self._attachment.hooks.items()
-                if not problem
-            },
+            attached=self._attachment.methods,
             misses=self._live.misses,
             what_if=self._what_if.devices(),
             gauges=self._upkeep.gauges(),
@@ -721,6 +740,14 @@ def _asked(options: Options) -> tuple[socket.socket | None, str | None]:
         return control.listen(), None
     except control.ControlError as e:
         return None, str(e)
+
+
+def _since(attachment: Attachment) -> float:
+    """Return the Unix time from which on decisions are seen; 0: never."""
+    if attachment.problem:
+        return 0
+    since_ns = attachment.coverage.since_ns
+    return time.time() if since_ns is None else (since_ns + realtime_offset()) / 1e9
 
 
 def _semantics(options: Options, attachment: Attachment) -> str:

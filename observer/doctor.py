@@ -6,13 +6,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from observer import bpf, compiler, hooks, kernel, shipped, tracefs
-from observer.hooking import refusal
+from observer.hooking import check_method, refusal
 from observer.layout import LayoutError, layout_of
 from observer.loader import preferred
 from observer.model import why_not_live
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from observer.btf import Btf
@@ -56,7 +56,7 @@ def examine(
         checks.append(Check("types", good=False, finding=str(e)))
     else:
         checks += [_types(layout), _semantics(layout)]
-        method = _attachable(btf, checks, attempt)
+        method = _attachable(btf, layout, checks, attempt)
         checks += [_dummy(), _boot()]
     checks.append(_programs(layout, running.machine))
     return Diagnosis(
@@ -95,21 +95,67 @@ def _semantics(layout: Layout) -> Check:
 
 
 def _attachable(
-    btf: Btf, checks: list[Check], attempt: Callable[..., None]
+    btf: Btf, layout: Layout, checks: list[Check], attempt: Callable[..., None]
 ) -> str | None:
-    """Try each way to attach; return the best that works."""
-    best = None
-    function = hooks.PCI_MATCH_DEVICE
-    for method in preferred():
-        try:
-            function_id = btf.function(function) or 0
-            attempt(function, method=method, function_id=function_id)
-        except OSError as e:
-            checks.append(Check(method, good=False, finding=refusal(e)))
-        else:
-            best = best or method
-            checks.append(Check(method, good=True, finding=f"can hook {function}"))
-    return best
+    """Try each way to attach; return the best by which decisions are seen."""
+    methods = preferred()
+    refused = {m: _refused(hooks.PCI_MATCH_DEVICE, m, btf, attempt) for m in methods}
+    for method, problem in refused.items():
+        finding = problem or f"can hook {hooks.PCI_MATCH_DEVICE}"
+        checks.append(Check(method, good=not problem, finding=finding))
+    # As the loader does: by the method of pci_match_device first.
+    methods = tuple(sorted(methods, key=lambda method: refused[method] != ""))
+    attached: dict[str, str] = {}
+    told = [*_other_hooks(btf, layout, methods, attempt, attached)]
+    finding = "; ".join(told) or "the others can be hooked as well"
+    checks.append(Check("hooks", good=not told, finding=finding))
+    match, _ = hooks.told_by(layout, attached)
+    return attached.get(match)
+
+
+def _refused(function: str, method: str, btf: Btf, attempt: Callable[..., None]) -> str:
+    """Say why a function can't be hooked by a method, or nothing."""
+    try:
+        check_method(method)
+        attempt(function, method=method, function_id=btf.function(function) or 0)
+    except OSError as e:
+        return refusal(e)
+    return ""
+
+
+def _other_hooks(
+    btf: Btf,
+    layout: Layout,
+    methods: tuple[str, ...],
+    attempt: Callable[..., None],
+    attached: dict[str, str],
+) -> Iterator[str]:
+    """Try all hooks, but for those at an address; say which are not as they should be.
+
+    What works goes into `attached`, with its method.
+    """
+
+    def hook_by_any(function: str) -> str:
+        """Return why it can't be hooked by the first method, or nothing."""
+        problems = []
+        for method in methods:
+            problem = _refused(function, method, btf, attempt)
+            if not problem:
+                attached[function] = method
+                break
+            problems.append(f"{function} by {method}: {problem}")
+        return "; ".join(problems)
+
+    for hook in hooks.plan(layout):
+        if hook.file is not None:
+            continue
+        problem = hook_by_any(hook.function)
+        if problem:
+            yield problem
+        if hook.function not in attached:
+            if hook.fallback is not None:
+                hook_by_any(hook.fallback.function)
+            yield hooks.instead(layout, hook.function, attached)
 
 
 def _dummy() -> Check:
@@ -142,10 +188,10 @@ def _boot() -> Check:
 def _programs(layout: Layout | None, machine: str) -> Check:
     """Tell where the programs for this kernel come from."""
     if layout is not None:
-        with suppress(shipped.ShippedError):
-            for method in hooks.METHODS:
+        for method in hooks.METHODS:
+            with suppress(shipped.ShippedError):
                 shipped.read(method, machine, hooks.constants(layout))
-            return Check("programs", good=True, finding="they came along")
+                return Check("programs", good=True, finding="they came along")
     problem = compiler.unavailable()
     found = problem or "bcc compiles them, which takes a while"
     return Check("programs", good=not problem, finding=found)

@@ -37,14 +37,25 @@ class LoaderError(Exception):
     """The observer can't be attached; the sentence says why and what to do."""
 
 
+class NoProgramsError(OSError):
+    """There are no programs for a method; strerror says why and what to do."""
+
+
 class Attached(NamedTuple):
     """What is attached now, and the descriptors that keep it so."""
 
     maps: dict[str, int]
     links: list[int]
     hooks: dict[str, str]  # function -> "" when attached, else why not
+    methods: dict[str, str]  # how, by function; of those that are attached
+    detours: dict[str, str]  # function -> why it is not attached by a better method
     # CLOCK_MONOTONIC before and after the entry was attached, by function
     times: dict[str, tuple[int, int]]
+
+    @classmethod
+    def nothing(cls) -> Attached:
+        """Begin."""
+        return cls({}, [], {}, {}, {}, {})
 
 
 def refusal(
@@ -54,6 +65,8 @@ def refusal(
     euid: Callable[[], int] = os.geteuid,
 ) -> str:
     """Turn a kernel's refusal to trace into a sentence for an operator."""
+    if isinstance(error, NoProgramsError):
+        return str(error.strerror)
     if lockdown() == "confidentiality":
         return (
             "the kernel is locked down (confidentiality), which forbids programs "
@@ -72,26 +85,45 @@ def refusal(
     return f"this kernel can't be hooked ({error.strerror})"
 
 
+def check_method(
+    method: str, *, kprobes_enabled: Callable[[], bool] = kernel.kprobes_enabled
+) -> None:
+    """Raise BpfError where what is attached by a method would never run."""
+    if method == "kprobe" and not kprobes_enabled():
+        raise bpf.BpfError(
+            errno.ENODEV,
+            "kprobes are switched off; write 1 to /sys/kernel/debug/kprobes/enabled",
+        )
+
+
+class _Target(NamedTuple):
+    """What hooks are attached to, and with what."""
+
+    btf: Btf
+    programs: Callable[[str], Program]  # for a method
+    methods: tuple[str, ...]  # the better ones first
+
+
 def attach(
-    program: Program,
+    programs: Callable[[str], Program],
     layout: Layout,
     btf: Btf,
-    method: str,
+    methods: tuple[str, ...],
     find_stores: Callable[[], Stores],
 ) -> Attached:
     """Create the maps, load and attach every hook, returns before entries.
 
-    Only pci_match_device is indispensable: for it OSError is raised, any other hook
-    that fails is noted. `find_stores` is asked when the other hooks are attached,
-    for it takes longer than that.
+    Each hook is attached by the first of the methods that works for it, or else its
+    fallback is. Only pci_match_device, or pci_bus_match, is indispensable: LoaderError
+    is raised without it, any other hook that fails is noted. `find_stores` is asked
+    when the other hooks are attached, for it takes longer than that. `programs` may
+    raise NoProgramsError.
     """
-    attached = Attached({}, [], {}, {})
-    maps = attached.maps
+    attached = Attached.nothing()
     try:
-        maps.update((m.name, bpf.create_map(m)) for m in program.maps)
-        _attach_all(attached, program, layout, btf, method, find_stores)
-    except OSError:
-        for descriptor in maps.values():
+        _attach_all(attached, layout, _Target(btf, programs, methods), find_stores)
+    except LoaderError:
+        for descriptor in attached.maps.values():
             os.close(descriptor)
         raise
     return attached
@@ -99,10 +131,8 @@ def attach(
 
 def _attach_all(
     attached: Attached,
-    program: Program,
     layout: Layout,
-    btf: Btf,
-    method: str,
+    target: _Target,
     find_stores: Callable[[], Stores],
 ) -> None:
     stores: Stores | None = None
@@ -112,17 +142,58 @@ def _attach_all(
             if hook.file is not None:
                 stores = stores or find_stores()
                 address = stores.address(hook.file)
+        except OSError as e:
+            attached.hooks[hook.function] = str(e.strerror)
+            continue
+        refused = _attach_by_any(hook, attached, target, address)
+        if hook.function in attached.methods:
+            continue
+        error = _most_telling(refused)
+        attached.hooks[hook.function] = str(error.strerror)
+        if hook.fallback is not None:
+            _attach_by_any(hook.fallback, attached, target, 0)
+        if not attached.methods:
+            raise LoaderError(refusal(error))
+
+
+def _most_telling(refused: list[OSError]) -> OSError:
+    """Choose, of several reasons, the one that an operator can cure."""
+    for e in refused:
+        if isinstance(e, NoProgramsError) or e.errno in {errno.EPERM, errno.EACCES}:
+            return e
+    return refused[0]
+
+
+def _attach_by_any(
+    hook: hooks.Hook, attached: Attached, target: _Target, address: int
+) -> list[OSError]:
+    """Attach a hook by the first method that works; return why others do not.
+
+    That of pci_match_device comes first: where it is livepatched or busy, say, all are
+    hooked alike.
+    """
+    refused: list[OSError] = []
+    first = next(iter(attached.methods.values()), "")
+    methods = sorted(target.methods, key=lambda method: method != first)
+    # The programs of stores are the same for all methods.
+    for method in methods[:1] if hook.file else methods:
+        way = hooks.method_of(hook.function, method)
+        try:
+            program = target.programs(method)
             links, times = _attach_hook(
-                hook, program, attached.maps, btf, method, address
+                hook, program, attached.maps, target.btf, way, address
             )
         except OSError as e:
-            if hook.function == hooks.PCI_MATCH_DEVICE:
-                raise
-            attached.hooks[hook.function] = str(e.strerror)
-        else:
-            attached.links.extend(links)
-            attached.hooks[hook.function] = ""
-            attached.times[hook.function] = times
+            refused.append(e)
+            continue
+        attached.links.extend(links)
+        attached.hooks[hook.function] = ""
+        attached.methods[hook.function] = way
+        attached.times[hook.function] = times
+        if refused:
+            attached.detours[hook.function] = str(refused[0].strerror)
+        break
+    return refused
 
 
 def _attach_hook(
@@ -136,7 +207,10 @@ def _attach_hook(
     links: list[int] = []
     times = (0, 0)
     function_id = btf.function(hook.function) or 0
-    method = hooks.method_of(hook.function, method)
+    check_method(method)
+    for each in program.maps:  # which the programs of all methods share
+        if each.name not in maps:
+            maps[each.name] = bpf.create_map(each)
     try:
         # The return first: an entry without its return would look like a loss.
         for name, leave in ((hook.leave, True), (hook.enter, False)):
@@ -147,12 +221,14 @@ def _attach_hook(
                 name, code, method=method, leave=leave, function_id=function_id
             )
             before_ns = time.monotonic_ns()
-            link = bpf.attach(
-                fd, hook.function, method=method, leave=leave, address=address
-            )
+            try:
+                link = bpf.attach(
+                    fd, hook.function, method=method, leave=leave, address=address
+                )
+            finally:
+                os.close(fd)  # the link holds the program
             times = (before_ns, time.monotonic_ns())
             links.append(link)
-            os.close(fd)  # the link holds the program
     except OSError:
         for link in links:
             os.close(link)

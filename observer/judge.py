@@ -10,6 +10,7 @@ from observer.record import (
     Match,
     Outcome,
     Reason,
+    Seen,
     Source,
     Verdict,
 )
@@ -28,11 +29,26 @@ def judge(match: Match, verdict: Verdict) -> Judged:
         return _undecided(match, match.doubts[0])
     if isinstance(verdict, Indeterminate):
         return _undecided(match, verdict.reason)
+    if match.seen is Seen.FALLBACK:
+        return _judged_by_result(match, verdict)
     if match.outcome.match is _UNKNOWN:
         return _undecided(match, Reason.READ_FAULT)
     if match.outcome == verdict:
         return Judged(match, _AGREE, verdict)
     return Judged(match, Judgement.DIVERGE, verdict, _kind(match.outcome, verdict))
+
+
+def _judged_by_result(match: Match, verdict: Outcome) -> Judged:
+    """Compare whether there is a match.
+
+    pci_bus_match answers no without asking where the device may not be bound yet.
+    """
+    seen = match.outcome.match is not _NONE
+    if seen == (verdict.match is not _NONE):
+        return Judged(match, _AGREE, verdict)
+    if not seen:
+        return _undecided(match, Reason.GATE_UNKNOWN)
+    return Judged(match, Judgement.DIVERGE, verdict, Kind.MATCHED_NOT_EXPECTED)
 
 
 def _undecided(match: Match, reason: Reason) -> Judged:

@@ -110,6 +110,17 @@ def lockdown(*, path: str | Path = "/sys/kernel/security/lockdown") -> str:
     return found[1] if found else "none"
 
 
+def kprobes_enabled(*, path: str | Path = "/sys/kernel/debug/kprobes/enabled") -> bool:
+    """Say whether kprobes fire at all; True where the kernel does not tell.
+
+    While they are switched off they can be attached all the same.
+    """
+    try:
+        return Path(path).read_text().strip() != "0"
+    except OSError:
+        return True
+
+
 def preempts(*, path: str | Path = "/sys/kernel/debug/sched/preempt") -> bool:
     """Say whether the kernel may preempt itself; False where it does not tell.
 

@@ -31,7 +31,7 @@ class Lag:
         if not isinstance(observation, Judged):
             return
         match = observation.match
-        if match.seen is Seen.LIVE:
+        if match.seen is not Seen.BOOT:
             lag_ns = self._clock() - match.ktime_ns
             self._counts[bisect_left(_BOUNDS_NS, lag_ns)] += 1
             self._sum_ns += lag_ns

@@ -108,6 +108,8 @@ def _verdict(landing: Landing) -> str:
     ]
     if landing.degraded:
         wrong.append("no history is kept")
+    if not landing.status.since:
+        wrong.insert(0, "audit only")
     judged = counted(sum(landing.status.judgements.values()), "decision")
     if wrong:
         return f'<span class="bad">{", ".join(wrong)}</span>; {judged} judged.'
@@ -134,7 +136,7 @@ def _about(landing: Landing, clock: Clock) -> Iterator[str]:
         ("Semantics", status.semantics),
         ("Layout", status.layout),
         ("Attached by", status.method),
-        ("Observing since", clock(status.since * 1_000_000_000)),
+        ("Observing since", _since(status, clock)),
         ("Version", status.version),
         ("History", _history(landing)),
     ]
@@ -148,6 +150,10 @@ def _about(landing: Landing, clock: Clock) -> Iterator[str]:
         ]
     yield _section("This host")
     yield _pairs((name, _text(value)) for name, value in pairs)
+
+
+def _since(status: Status, clock: Clock) -> str:
+    return clock(status.since * 1_000_000_000) if status.since else "never: audit only"
 
 
 def _history(landing: Landing) -> str:

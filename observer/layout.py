@@ -46,7 +46,8 @@ _NAMES: Final = {
     frozenset({_ONLY, _PCI, _COPY}): "E",
 }
 
-_KNOWN_ARGS: Final = {2: frozenset[str](), 3: frozenset({_COPY})}
+# 0: it is no function of its own
+_KNOWN_ARGS: Final = {0: frozenset[str](), 2: frozenset[str](), 3: frozenset({_COPY})}
 
 # Constants of the BPF programs: struct and member, as a byte offset in the former.
 _OFFSETS: Final = {
@@ -69,6 +70,7 @@ _OFFSETS: Final = {
     "DEV_CLASS": ("pci_dev", "class"),
     "BUS_NAME": ("bus_type", "name"),
     "DEVICE_BUS": ("device", "bus"),
+    "DEVICE_DRIVER": ("device", "driver"),
     "DRIVER_NAME": ("device_driver", "name"),
     "DRIVER_BUS": ("device_driver", "bus"),
 }
@@ -86,7 +88,7 @@ class Layout:
 
     name: str  # L0, A to E, or "other:" and the features of a mixture never seen
     semantics: str  # slug of the truth function
-    match_args: int  # of pci_match_device: 2 or 3
+    match_args: int  # of pci_match_device: 2 or 3; 0: not known
     override_field: str | None  # the one PCI reads
     probe_function: str  # the one every probe goes through
     new_id_rules: str  # slug
@@ -123,6 +125,18 @@ class Layout:
         )
 
 
+# Of a kernel that does not tell: as every one since 5.15, and so the likeliest.
+UNKNOWN: Final = Layout(
+    name="unknown",
+    semantics="linux-5.15",
+    match_args=0,
+    override_field=None,
+    probe_function="__driver_probe_device",
+    new_id_rules="linux-7.3",
+    offsets=MappingProxyType({}),
+)
+
+
 def layout_of(btf: Btf) -> Layout:
     """Work out the layout of the kernel that these types are of."""
     match_args = _match_args(btf)
@@ -141,11 +155,14 @@ def layout_of(btf: Btf) -> Layout:
 def _match_args(btf: Btf) -> int:
     count = btf.parameters("pci_match_device")
     if count is None:
+        # Inlined or renamed; its caller may be hooked instead.
+        if btf.function("pci_bus_match") is not None:
+            return 0
         raise LayoutError(
             "this kernel has no function pci_match_device in its BTF (inlined or "
             f"renamed), so its decisions can't be observed; {_REPORT}"
         )
-    if count not in _KNOWN_ARGS:
+    if not count or count not in _KNOWN_ARGS:
         raise LayoutError(
             f"this kernel's function pci_match_device takes {count} arguments, where "
             f"2 and 3 are known; {_REPORT}"

@@ -8,7 +8,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from observer import abi, hooks
-from observer.record import Loss, LossStage, Match, Repeat
+from observer.record import Loss, LossStage, Match, Repeat, Seen
 from observer.ring import Counters
 from observer.wire import Decoder, WireError
 
@@ -52,7 +52,17 @@ class Live:
         """Read from now on; nothing older than the hooks is there."""
         self._attachment = attachment
         self._clock = clock
-        self._decoder = Decoder(attachment.layout.probe_function)  # type: ignore[arg-type]
+        # The functions that tell of decisions and of probes.
+        self._told_by = hooks.told_by(attachment.layout, attachment.methods)
+        matches, probes = (
+            Seen.FALLBACK if function in hooks.FALLBACKS else Seen.LIVE
+            for function in self._told_by
+        )
+        self._decoder = Decoder(
+            self._told_by[1],  # type: ignore[arg-type]
+            matches=matches,
+            probes=probes,
+        )
         self._seen = Counters()  # of fresh maps: what was lost since is told
         self._seen_ns = 0
         self._ticked_ns = clock()
@@ -103,11 +113,12 @@ class Live:
     def misses(self) -> dict[str, int]:
         """Missed calls by hook."""
         counters = self.counters
+        match, probe = self._told_by
         return {
             # A call without exit may be found by its task after we gave it up.
-            "pci_match_device": counters.match_no_entry
+            match: counters.match_no_entry
             + max(counters.match_no_exit, self._matches.missed),
-            self._attachment.layout.probe_function: self._probes.missed,
+            probe: self._probes.missed,
             **{
                 hooks.STORES[file]: floor.missed for file, floor in self._writes.items()
             },

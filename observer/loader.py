@@ -13,20 +13,20 @@ import json
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from observer import abi, bpf, compiler, hooks, kernel, shipped
-from observer.hooking import Attached, LoaderError, Stores, attach, refusal
+from observer.hooking import LoaderError, NoProgramsError, Stores, attach
 from observer.hooks import METHODS
-from observer.layout import Layout, LayoutError, layout_of
+from observer.layout import LayoutError, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from observer.btf import Btf
+    from observer.layout import Layout
     from observer.program import Program
 
-
-_Attempted = TypeVar("_Attempted")
 
 SHIPPED, COMPILED = "shipped", "compiled"  # where the programs come from
 
@@ -39,38 +39,49 @@ def preferred(*, preempts: Callable[[], bool] = kernel.preempts) -> tuple[str, .
     return METHODS[::-1] if preempts() else METHODS
 
 
-def first_that_works(
-    wanted: str,
-    attempt: Callable[[str], _Attempted],
-    *,
-    preempts: Callable[[], bool] = kernel.preempts,
-) -> tuple[str, _Attempted]:
-    """Return the wanted attach method, or the best that works, and what it gave.
+def methods(
+    wanted: str, *, preempts: Callable[[], bool] = kernel.preempts
+) -> tuple[str, ...]:
+    """Return the attach methods to be tried: one that was named is not replaced."""
+    return preferred(preempts=preempts) if wanted == "auto" else (wanted,)
 
-    Raises LoaderError when the kernel refuses.
-    """
-    refused: list[OSError] = []
-    methods = preferred(preempts=preempts) if wanted == "auto" else (wanted,)
-    for method in methods:
-        try:
-            return method, attempt(method)
-        except OSError as e:
-            refused.append(e)
-    # Of several reasons the one that an operator can cure.
-    curable = [e for e in refused if e.errno in {errno.EPERM, errno.EACCES}]
-    raise LoaderError(refusal((curable or refused)[0]))
+
+class Supply:
+    """The programs for a kernel, fetched for each method once."""
+
+    def __init__(self, layout: Layout, options: argparse.Namespace) -> None:
+        """Fetch nothing yet."""
+        self._layout = layout
+        self._options = options
+        self._fetched: dict[str, tuple[Program, str]] = {}
+
+    def __call__(self, method: str) -> Program:
+        """Return those for a method. Raises NoProgramsError."""
+        if method not in self._fetched:
+            try:
+                fetched = programs(self._layout, method, self._options)
+            except compiler.CompileError as e:
+                raise NoProgramsError(errno.ENOENT, str(e)) from e
+            self._fetched[method] = fetched
+        return self._fetched[method][0]
+
+    def origin(self, method: str) -> str:
+        """Return where they came from: shipped or compiled."""
+        return self._fetched[method][1]
 
 
 def load(
-    options: argparse.Namespace, on_hooked: Callable[[], None]
+    options: argparse.Namespace,
+    btf: Btf,
+    layout: Layout,
+    on_hooked: Callable[[], None],
 ) -> tuple[dict[str, Any], list[int]]:
     """Do all of it; return the message for the daemon and its descriptors.
 
-    `on_hooked` hears when decisions are seen and the rest is still to be done.
+    `on_hooked` hears when decisions are seen and the rest is still to be done. Raises
+    LoaderError.
     """
     bpf.lift_memory_limit()
-    btf = kernel.read_btf()
-    layout = layout_of(btf)
     symbols: dict[str, int] = {}
 
     def stores() -> Stores:
@@ -80,18 +91,18 @@ def load(
         symbols.update(stocktaking.symbols())
         return stocktaking.find_stores(btf, symbols)
 
-    def attempt(method: str) -> tuple[Attached, str]:
-        program, origin = programs(layout, method, options)
-        return attach(program, layout, btf, method, stores), origin
-
-    method, (attached, origin) = first_that_works(options.attach, attempt)
+    supply = Supply(layout, options)
+    attached = attach(supply, layout, btf, methods(options.attach), stores)
     from observer import stocktaking  # noqa: PLC0415
 
+    method = next(iter(attached.methods.values()))  # of what tells of decisions
     message = {
         "layout": layout.as_dict(),
         "method": method,
-        "programs": origin,
+        "programs": supply.origin(method),
         "hooks": attached.hooks,
+        "methods": attached.methods,
+        "detours": attached.detours,
         "ring_bytes": options.ring_bytes,
     }
     maps = attached.maps
@@ -101,6 +112,26 @@ def load(
     bpf.put(maps["settings"], abi.SETTINGS.pack(options.digests, dummy))
     held = (maps["events"], maps["counters"], maps["repeats"])
     return message, [*held, *files, *attached.links]
+
+
+def look(
+    options: argparse.Namespace, on_hooked: Callable[[], None]
+) -> tuple[dict[str, Any], list[int]]:
+    """Attach; where that can't be, tell why and what is known all the same.
+
+    That is the layout, unless it is unknown, and the drivers.
+    """
+    btf = layout = None
+    try:
+        btf = kernel.read_btf()
+        layout = layout_of(btf)
+        return load(options, btf, layout, on_hooked)
+    except (LoaderError, LayoutError, kernel.KernelError) as e:
+        problem = str(e)
+    from observer import stocktaking  # noqa: PLC0415
+
+    message = {"error": problem, "layout": layout.as_dict() if layout else None}
+    return message, [stocktaking.drivers(btf if layout else None)]
 
 
 def programs(
@@ -143,19 +174,15 @@ def main(arguments: list[str] | None = None) -> None:
         sizes = (hooks.RING_BYTES_OF_ALL, hooks.RING_BYTES)
         options.ring_bytes = sizes[options.digests]
     channel = socket.socket(fileno=options.fd)
-    descriptors: list[int] = []
 
     def hooked() -> None:
         channel.send(b'{"hooked": true}')
 
-    try:
-        message, descriptors = load(options, hooked)
-    except (LoaderError, LayoutError, kernel.KernelError, compiler.CompileError) as e:
-        message = {"error": str(e)}
+    message, descriptors = look(options, hooked)
     rights = array.array("i", descriptors)
     channel.sendmsg(
         [json.dumps(message).encode()],
-        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else [],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
     )
     sys.stderr.flush()
     os._exit(0)  # no destructor of bcc's may detach or close anything

@@ -79,7 +79,7 @@ class Loading:
     def finish(self) -> tuple[dict[str, Any], list[int]]:
         """Wait for the loader's end; return its message and its descriptors.
 
-        Raises AttachError with the loader's sentence, or with one about its end.
+        Raises AttachError when it did not say anything.
         """
         with self:
             message, descriptors = self._received or _receive(self._ours)
@@ -88,8 +88,6 @@ class Loading:
             status = self._loader.wait()
         if not message:
             raise AttachError(f"the loader ended with status {status} and said nothing")
-        if "error" in message:
-            raise AttachError(message["error"])
         return message, descriptors
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from observer.durations import SERIES, Durations, Histogram
-from observer.hooks import HOOKS, METHODS
+from observer.hooks import FALLBACKS, HOOKS, METHODS
 from observer.labels import MOST, OTHER, USUAL, Labels, label
 from observer.lag import Lag
 from observer.model import SEMANTICS
@@ -389,12 +389,14 @@ def _what_if(state: State) -> Metric:
 
 
 def _hooks(state: State) -> Iterator[Metric]:
+    # Fallbacks, which hardly any kernel needs, have no series where they are not.
+    hooks = [hook for hook in HOOKS if hook not in FALLBACKS or hook in state.attached]
     yield _gauge(
         "hook_attached",
         "Whether a kernel function is hooked, and by which method.",
         {
             (hook, method): state.attached.get(hook) == method
-            for hook in HOOKS
+            for hook in hooks
             for method in METHODS
         },
         "hook",
@@ -408,7 +410,7 @@ def _hooks(state: State) -> Iterator[Metric]:
     yield _counter(
         "probe_misses_total",
         "Calls of a hooked function that its program missed.",
-        {(hook,): state.misses.get(hook, 0) for hook in HOOKS},
+        {(hook,): state.misses.get(hook, 0) for hook in hooks},
         "hook",
     )
     counters = state.counters

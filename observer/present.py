@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from observer import inventory, kernel, sysfs
-from observer.layout import LayoutError, layout_of
+from observer.layout import UNKNOWN, LayoutError, layout_of
 from observer.machine import Machine
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
     from observer.btf import Btf
     from observer.registered import Inventory
-
-# Of every kernel since 5.15, and so the likeliest of one that does not tell.
-SEMANTICS: Final = "linux-5.15"
-NEW_ID_RULES: Final = "linux-7.3"
 
 
 def look(
@@ -31,21 +27,21 @@ def look(
 
     As root in full, else from sysfs and modules.alias.
     """
-    types = layout = None
+    types, layout = None, UNKNOWN
     unknown: tuple[str, ...] = ()
     try:
         types = kernel.read_btf(btf)
         layout = layout_of(types)
     except (kernel.KernelError, LayoutError) as e:
-        unknown = (f"The kernel's rules are taken for {SEMANTICS}: {e}.",)
-    registered = take(types if layout else None)
+        unknown = (f"The kernel's rules are taken for {UNKNOWN.semantics}: {e}.",)
+    registered = take(None if layout is UNKNOWN else types)
     devices, gaps = sysfs.devices(root=pci)
     now_ns = time.monotonic_ns()
     return Machine(
         release=kernel.running().release,
-        layout=layout.name if layout else "unknown",
-        semantics=layout.semantics if layout else SEMANTICS,
-        new_id_rules=layout.new_id_rules if layout else NEW_ID_RULES,
+        layout=layout.name,
+        semantics=layout.semantics,
+        new_id_rules=layout.new_id_rules,
         drivers_autoprobe=sysfs.drivers_autoprobe(root=pci),
         drivers={each.driver.name: each for each in registered.drivers},
         order_known=registered.order_known,

@@ -1,4 +1,4 @@
-"""What the return value of (__)driver_probe_device() says about a probe."""
+"""What the return value of the hooked probe function says about a probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from observer.record import ProbeResult
 
 EPROBE_DEFER = 517  # never leaves the kernel, so Python does not know it
 
-ProbeFunction = Literal["driver_probe_device", "__driver_probe_device"]
+ProbeFunction = Literal[
+    "driver_probe_device", "__driver_probe_device", "pci_device_probe"
+]
 ProbeRule = Callable[[int], tuple[ProbeResult, str | None]]
 
 _REFUSED_BY_THE_CORE = {
@@ -49,6 +51,15 @@ def of___driver_probe_device(ret: int) -> tuple[ProbeResult, str | None]:
     return _of_core(ret)
 
 
+def of_pci_device_probe(ret: int) -> tuple[ProbeResult, str | None]:
+    """Read `ret` where it is the driver's own, 0 or an errno that is negative."""
+    if ret == 0:
+        return ProbeResult.BOUND, None
+    deferred = ret == -EPROBE_DEFER
+    result = ProbeResult.DEFERRED if deferred else ProbeResult.REFUSED
+    return result, errno_name(-ret)
+
+
 def _of_core(ret: int) -> tuple[ProbeResult, str]:
     """Read an errno; only a negative one comes from the core, not from the driver."""
     result = _REFUSED_BY_THE_CORE.get(-ret, ProbeResult.REFUSED)
@@ -58,4 +69,5 @@ def _of_core(ret: int) -> tuple[ProbeResult, str]:
 PROBE_RULES: dict[ProbeFunction, ProbeRule] = {
     "__driver_probe_device": of___driver_probe_device,
     "driver_probe_device": of_driver_probe_device,
+    "pci_device_probe": of_pci_device_probe,
 }

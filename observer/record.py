@@ -92,6 +92,7 @@ class Reason(StrEnum):
     TABLE_TRUNCATED = "table_truncated"
     TABLE_UNKNOWN = "table_unknown"
     READ_FAULT = "read_fault"
+    GATE_UNKNOWN = "gate_unknown"  # the match may not have been asked for
 
 
 class Task(NamedTuple):
@@ -108,6 +109,8 @@ class Seen(StrEnum):
 
     LIVE = "live"  # by the hooks
     BOOT = "boot"  # in the kernel's tracing ring, before the hooks were there
+    # By a hook that tells less: of a match not by which id, of probes not all.
+    FALLBACK = "fallback"
 
 
 class Match(NamedTuple):

@@ -22,6 +22,7 @@ from observer.audit import audit
 from observer.control import ControlError, fetch
 from observer.fields import FieldError
 from observer.fingerprint import fingerprint
+from observer.hooks import PCI_MATCH_DEVICE
 from observer.record import PCI_ANY_ID
 from observer.snapshot import from_object
 from observer.status_page import Status
@@ -143,10 +144,14 @@ def _head(seen: View) -> Iterator[Text]:
     if status is None:
         yield _text(f"{judged_by}, seen {_time(_now(machine))}")
         yield _alarm("no daemon: only the present is known")
-    else:
+    elif status.since:
         since = f"by {status.method} since {_time(status.since)}"
         yield _text(f"{judged_by}, {since}")
         yield from _books(status)
+    else:
+        yield _text(f"{judged_by}, seen {_time(_now(machine))}")
+        problem = status.hooks.get(PCI_MATCH_DEVICE)
+        yield _alarm(f"audit only, no decision is seen: {problem}")
     bound = sum(device.driver is not None for device in machine.devices.values())
     line = (
         f"{len(machine.drivers)} drivers, {len(machine.devices)} devices "

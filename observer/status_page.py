@@ -31,7 +31,7 @@ class Status(NamedTuple):
     layout: str
     semantics: str  # slug
     method: str  # of the hooks
-    since: int  # Unix time in seconds
+    since: int  # Unix time in seconds; 0: no decision is seen
     judgements: Mapping[str, int]  # match decisions by judgement
     emitted: int  # match decisions
     lost: int

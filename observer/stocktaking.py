@@ -11,7 +11,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from observer import abi, boot_import, bpf, bus, hooks, inventory, kernel, tracefs
+from observer import abi, boot_import, bpf, bus, inventory, kernel, tracefs
 from observer.boot_coverage import Coverage, objects
 from observer.boot_decisions import Until
 from observer.boot_import import Imported
@@ -64,7 +64,12 @@ def files(
     )
 
 
-def _inventory(btf: Btf, symbols: Mapping[str, int]) -> Inventory:
+def drivers(btf: Btf | None) -> int:
+    """Write the drivers alone to a file in memory; return its descriptor."""
+    return _in_memory("inventory", [as_object(_inventory(btf, None))])
+
+
+def _inventory(btf: Btf | None, symbols: Mapping[str, int] | None) -> Inventory:
     try:
         return inventory.take(btf, symbols)
     except Exception as e:  # noqa: BLE001 - whatever it is, the hooks matter more
@@ -80,7 +85,7 @@ def _boot(
         numbers: Mapping[str, int] = {}
         if tracefs.is_armed():
             numbers = number_drivers(attached.maps["registrations"], drivers)
-        match_ns = attached.times[hooks.PCI_MATCH_DEVICE]
+        match_ns = next(iter(attached.times.values()))  # of what tells of decisions
         probe_ns = attached.times.get(layout.probe_function)
         return boot_import.take(
             layout,

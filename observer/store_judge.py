@@ -28,6 +28,7 @@ from observer.record import (
     Probe,
     Probed,
     ProbeResult,
+    Seen,
     Source,
     StoreFile,
     TableState,
@@ -207,6 +208,8 @@ class StoreJudge:
         matched = match is not None and match.ktime_ns >= start_ns
         probed = probe is not None and probe.ktime_ns >= start_ns
         if match and matched and probe and probed:
+            if Seen.FALLBACK in (match.seen, probe.seen):
+                return _Answers(_NONE_KNOWN)  # not all of it was seen
             return self._probed(match, probe)
         # Up to v5.13 a device that was bound meanwhile is not probed; and a match may
         # be forgotten by the time its long probe ends.

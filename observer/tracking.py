@@ -97,15 +97,19 @@ class Tracker:
     found. Another thread may call `machine` and read these.
     """
 
-    def __init__(self, start: Machine, *, devices_known: bool = True) -> None:
+    def __init__(
+        self, start: Machine, *, devices_known: bool = True, watched: bool = True
+    ) -> None:
         """Begin with a look at the machine, which was complete at `start.now_ns`.
 
+        If it is not `watched`, there are looks and uevents, and no records.
         Records of before that may be fed: what they changed is in the look already. In
         a replay nobody looked: with `devices_known` false, a device that is not in
         `start` may still be there.
         """
         self._start = start
         self._devices_known = devices_known
+        self._watched = watched
         self._since_ns = start.now_ns
         self._ktime_ns = start.now_ns  # of the newest record
         self._drivers = dict(start.drivers)
@@ -167,7 +171,7 @@ class Tracker:
             devices=dict(sorted(dict(self._devices).items())),
             gaps=self._start.gaps + gaps,
             now_ns=now_ns,
-            observed_since_ns=self._since_ns,
+            observed_since_ns=self._since_ns if self._watched else None,
             device_events=self._device_events.copy(),
             driver_events=self._driver_events.copy(),
         )
@@ -275,7 +279,7 @@ class Tracker:
         driver = match.inputs.driver
         known = self._drivers.get(driver.name)
         # What was registered at boot and still is, is in the look already.
-        if match.seen is Seen.LIVE and (
+        if match.seen is not Seen.BOOT and (
             known is None or known.driver.number != driver.number
         ):
             self._registered(driver)

@@ -61,6 +61,7 @@ class Upkeep:
         spell: Clock = unix_time,
         regression: Regression | None = None,
         selection: Selection = Selection(),  # noqa: B008 - a value
+        reconcile_ns: int = RECONCILE_NS,
     ) -> None:
         """Keep `tracker`; if it is not `complete`, a look at all is under way.
 
@@ -77,12 +78,13 @@ class Upkeep:
         self._spell = spell
         self._regression = regression
         self._selection = selection
+        self._reconcile_ns = reconcile_ns
         self._complete = complete
         self._standing = Standing()
         self._look: Look | None = None  # at everything, to be compared
         self._suspected: list[Disagreement] = []  # by the last look
         self._asked_version = -1  # of the tracker, when everything was asked for
-        self._next_ns = clock() + RECONCILE_NS
+        self._next_ns = clock() + reconcile_ns
         self._audited_ns = 0
         self._audited_version = -1
         self._audited: Machine | None = None
@@ -178,7 +180,7 @@ class Upkeep:
         if self._tracker.stale:
             self._looker.ask(frozenset(self._tracker.stale))
         elif now_ns >= self._next_ns:
-            self._next_ns = now_ns + RECONCILE_NS
+            self._next_ns = now_ns + self._reconcile_ns
             self._asked_version = self._tracker.version
             self._looker.ask()
 

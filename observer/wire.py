@@ -23,6 +23,7 @@ from observer.record import (
     Probe,
     Reason,
     Record,
+    Seen,
     Source,
     StoreFile,
     Task,
@@ -58,12 +59,20 @@ class Decoder:
     It remembers the drivers, for a match carries only the number of its driver.
     """
 
-    def __init__(self, probe_function: ProbeFunction) -> None:
+    def __init__(
+        self,
+        probe_function: ProbeFunction,
+        *,
+        matches: Seen = Seen.LIVE,
+        probes: Seen = Seen.LIVE,
+    ) -> None:
         """Read the results of probes as `probe_function`, the hooked one, means them.
 
-        Raises KeyError when there is no such function.
+        `matches` and `probes` tell which are seen by a fallback. Raises KeyError when
+        there is no such function.
         """
         self._probe_rule = PROBE_RULES[probe_function]
+        self._seen_matches, self._seen_probes = matches, probes
         self._drivers = Drivers()
         self._decoders: dict[int, Callable[[bytes], Record | None]] = {
             abi.KIND_DRIVER: self._driver,
@@ -126,6 +135,7 @@ class Decoder:
             ),
             _outcome(source, index),
             _doubts(flags, name, override),
+            self._seen_matches,
             digest=digest - 1 if digest else None,
         )
 
@@ -147,6 +157,7 @@ class Decoder:
             bool(flags & abi.DRIVER_HAS_PROBE),
             abi.PATHS[path],
             *self._probe_rule(ret),
+            self._seen_probes,
         )
 
     def _unregister(self, data: bytes) -> Unregister:

@@ -33,6 +33,9 @@ class Hooks:
         self.programs = "shipped"
         self.repeats: defaultdict[int, int] = defaultdict(int)  # by digest
         self.hooks = {"pci_match_device": "", "pci_unregister_driver": "no room"}
+        self.methods = {"pci_match_device": "kprobe"}
+        self.detours: dict[str, str] = {}
+        self.problem = ""
         self.inventory = NOT_TAKEN
         self.coverage = NOT_RECORDED
         self.before: tuple[Record, ...] = ()

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import pytest
 from observations import match
 from shapes import layouts
 
+from observer.abi import DIGESTS
 from observer.attachment import Attachment, attach, take_over
 from observer.boot_coverage import Coverage, objects
+from observer.hooks import plan
+from observer.layout import UNKNOWN
 from observer.loading import LOADER, AttachError, Loading, loader_arguments
 from observer.machine import Origin, PciDriver
 from observer.record import Driver, Id, Seen
@@ -44,6 +48,8 @@ MESSAGE = {
     "method": "kprobe",
     "programs": "shipped",
     "hooks": HOOKS,
+    "methods": {"pci_match_device": "kprobe"},
+    "detours": {"pci_match_device": "fentry: busy"},
     "ring_bytes": 4096,
 }
 COVERAGE = Coverage("", 5, 7, 8, 3, 2, 2, 1, 4)
@@ -93,15 +99,26 @@ def attachment() -> Attachment:
     return loaded(GOOD)
 
 
+def refusing(sentence: str, layout: object = None) -> str:
+    """Return a loader that can't attach, and knows the drivers."""
+    message = {"error": sentence, "layout": layout}
+    return f"""
+drivers = os.memfd_create("inventory")
+os.write(drivers, {json.dumps(as_object(INVENTORY)).encode()!r})
+send(json.loads({json.dumps(message)!r}), [drivers])
+"""
+
+
 def test_error() -> None:
     """The loader's sentence is the error's."""
-    assert "no BTF; get one" == refused("send({'error': 'no BTF; get one'})")
+    assert "no BTF; get one" == refused(refusing("no BTF; get one"))
 
 
 def test_arguments() -> None:
     """The loader is told what to do."""
-    script = "send({'error': ' '.join(sys.argv[3:])})"
-    assert "--attach kprobe" == refused(script, "--attach", "kprobe")
+    script = "sys.exit(' '.join(sys.argv[3:]) != '--attach kprobe')"
+    told = refused(script, "--attach", "kprobe")
+    assert "the loader ended with status 0 and said nothing" == told
 
 
 def test_silence() -> None:
@@ -126,7 +143,7 @@ def test_too_many_descriptors() -> None:
 def test_failure_leaves_nothing() -> None:
     """After an error no descriptor and no child remains."""
     before = descriptors()
-    refused("send({'error': 'no'})")
+    refused(refusing("no"))
     assert before == descriptors()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -136,6 +153,9 @@ def test_attached(attachment: Attachment) -> None:
     """What the loader said of the kernel and its hooks is kept."""
     taken = attachment.layout, attachment.method, attachment.hooks
     assert (LAYOUT, "kprobe", HOOKS) == taken
+    assert {"pci_match_device": "kprobe"} == attachment.methods
+    assert {"pci_match_device": "fentry: busy"} == attachment.detours
+    assert "" == attachment.problem
 
 
 def test_inventory(attachment: Attachment) -> None:
@@ -234,7 +254,7 @@ def test_hooked_too_late() -> None:
     with loading(GOOD) as it:
         it.hooked()
         assert HOOKS == take_over(it).hooks
-    with loading("send({'error': 'no'})") as it:
+    with loading(refusing("no")) as it:
         it.hooked()
         with pytest.raises(AttachError, match="no"):
             take_over(it)
@@ -246,3 +266,66 @@ def test_not_needed() -> None:
         it.hooked()
         process = it._loader  # noqa: SLF001 - what it did is asked of the system
     assert -signal.SIGKILL == process.returncode
+
+
+def unhooked(script: str) -> Attachment:
+    """Take over what a loader knows that could not attach."""
+    with loading(script) as it:
+        it.hooked()
+        return take_over(it, required=False)
+
+
+def test_unhooked() -> None:
+    """Nothing is attached and never will tell anything; why, each hook says."""
+    before = descriptors()
+    attachment = unhooked(refusing("locked down", LAYOUT.as_dict()))
+    assert ("locked down", "none", {}) == (
+        attachment.problem,
+        attachment.method,
+        attachment.methods,
+    )
+    assert {
+        "pci_match_device": "locked down",
+        **dict.fromkeys(
+            [hook.function for hook in plan(LAYOUT)[1:]],
+            "nothing is hooked without pci_match_device",
+        ),
+    } == attachment.hooks
+    assert LAYOUT == attachment.layout
+    ring = attachment.ring
+    read = attachment.counters.read(), ring.batch(), ring.wait(0)
+    assert (Counters(), [], False) == read
+    assert 0 == attachment.repeats[DIGESTS - 1]
+    new = descriptors().keys() - before.keys()
+    assert [] == [fd for fd in new if os.get_inheritable(fd)]
+
+
+def test_unhooked_wakes_up() -> None:
+    """What else is waited for ends a wait all the same."""
+    attachment = unhooked(refusing("locked down"))
+    event = os.eventfd(1)
+    attachment.ring.watch(event)
+    begin = time.monotonic()
+    assert not attachment.ring.wait(30)
+    assert time.monotonic() - begin < 15
+    os.close(event)
+
+
+def test_unhooked_knows_no_dynids() -> None:
+    """The drivers are known, but not what can be written while nobody looks."""
+    attachment = unhooked(refusing("locked down"))
+    (known,) = attachment.inventory.drivers
+    assert ("e1000", (Id(1, 2),), None) == (
+        known.driver.name,
+        known.driver.id_table,
+        known.dynids,
+    )
+    assert ("Nothing is hooked: locked down.", "One.") == attachment.inventory.gaps
+
+
+@pytest.mark.parametrize("script", ["sys.exit(3)", "os.kill(os.getpid(), 9)"])
+def test_unhooked_without_a_word(script: str) -> None:
+    """A loader that is killed leaves a machine whose kernel is not known."""
+    attachment = unhooked(script)
+    assert (UNKNOWN, ()) == (attachment.layout, attachment.inventory.drivers)
+    assert "said nothing" in attachment.problem

@@ -411,8 +411,8 @@ def test_configuration_of_a_run(
 
 
 def test_run_unobservable() -> None:
-    """A kernel that can't be observed is told in the last line, by status 3."""
-    done = powerless("run", "--listen", "127.0.0.1:0")
+    """A kernel that must be observed and can't: told in the last line, by status 3."""
+    done = powerless("run", "--listen", "127.0.0.1:0", "--require-hooks")
     assert (UNOBSERVABLE, "") == (done.returncode, done.stdout)
     attaching, line = done.stderr.splitlines()
     assert "attaching" == json.loads(attaching)["event"]
@@ -430,7 +430,7 @@ def test_doctor_unobservable() -> None:
     done = powerless("doctor")
     last = done.stdout.splitlines()[-1]
     assert (UNOBSERVABLE, "") == (done.returncode, done.stderr)
-    assert "This kernel can't be observed from here." == last
+    assert "This kernel can't be observed from here; `run` only audits sysfs." == last
 
 
 def test_doctor_text(capsys: pytest.CaptureFixture[str]) -> None:

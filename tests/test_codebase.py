@@ -43,6 +43,7 @@ REASONS = (
     "table_truncated table_unknown read_fault"
 )
 # Metrics of the contract by type, label and fixed values; more may be exported.
+ALWAYS = [hook for hook in hooks.HOOKS if hook not in hooks.FALLBACKS]
 METRICS: dict[str, tuple[str, dict[str, str | None]]] = {
     "match_decisions": ("counter", {"driver": ANY, "result": ANY}),
     "probe_results": ("counter", {"driver": ANY, "result": ANY}),
@@ -53,10 +54,10 @@ METRICS: dict[str, tuple[str, dict[str, str | None]]] = {
     "what_if_devices": ("gauge", {"semantics": " ".join(sorted(SLUGS))}),
     "events": ("counter", {"stage": "emitted received decoded"}),
     "events_lost": ("counter", {"stage": "reserve decode queue"}),
-    "probe_misses": ("counter", {"hook": " ".join(hooks.HOOKS)}),
+    "probe_misses": ("counter", {"hook": " ".join(ALWAYS)}),
     "hook_attached": (
         "gauge",
-        {"hook": " ".join(hooks.HOOKS), "method": "fentry kprobe"},
+        {"hook": " ".join(ALWAYS), "method": "fentry kprobe"},
     ),
     "kernel_info": ("gauge", {"release": ANY, "semantics": ANY, "layout": ANY}),
     "observing_since_timestamp_seconds": ("gauge", {}),

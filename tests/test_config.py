@@ -27,6 +27,7 @@ series = 200
 series-class = ["02", "0302"]
 series-vendor = ["0x8086"]
 every-decision = true
+require-hooks = true
 record = "/r.gz"
 socket = "/s"
 state = "/d"
@@ -60,7 +61,14 @@ def test_every_option() -> None:
         *("--compile", "--log-level", "debug", "--log-format", "json"),
         *("--listen", "[::1]:9817", "--web.config.file", "/w.yml"),
         *("--textfile", "/t/x.prom", "--series", "200", "--series-class", "02,0302"),
-        *("--series-vendor", "0x8086", "--every-decision", "--record", "/r.gz"),
+        *(
+            "--series-vendor",
+            "0x8086",
+            "--every-decision",
+            "--require-hooks",
+            "--record",
+            "/r.gz",
+        ),
         *("--socket", "/s", "--state", "/d", "--state-days", "7", "--state-mib", "8"),
     ]
     given = known.parse_args([])

@@ -349,7 +349,21 @@ def test_announcement() -> None:
         "event": "hook not attached",
         "hook": "pci_unregister_driver",
         "error": "no room",
+        "instead": "uevents tell which drivers go",
     } == without_time(second)
+
+
+def test_announcement_of_a_detour() -> None:
+    """A hook by another method than the best is told, and why."""
+    hooks = Ending([], [])
+    hooks.hooks = {"pci_match_device": ""}
+    hooks.detours = {"pci_match_device": "fentry: busy"}
+    assert {
+        "event": "hook attached by another method",
+        "hook": "pci_match_device",
+        "error": "fentry: busy",
+        "instead": "kprobe",
+    } == without_time(observed(hooks)[1])
 
 
 def test_digests_used_up() -> None:

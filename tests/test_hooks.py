@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 
 KERNELS = all_layouts()
 L0, D = layouts()["L0"], layouts()["D"]
+BUS_MATCH = hooks.Hook("pci_bus_match", "enter_pci_bus_match", "leave_pci_bus_match")
+DEVICE_PROBE = hooks.Hook(
+    "pci_device_probe", "enter_pci_device_probe", "leave_pci_device_probe"
+)
 
 
 def test_plan_before_the_split() -> None:
     """Up to v5.13 one function does the probing, hooked at both ends."""
     assert (
         hooks.Hook(
-            "pci_match_device", "enter_pci_match_device", "leave_pci_match_device"
+            *("pci_match_device", "enter_pci_match_device", "leave_pci_match_device"),
+            fallback=BUS_MATCH,
         ),
         hooks.Hook("pci_unregister_driver", "enter_pci_unregister_driver"),
         hooks.Hook(
-            "driver_probe_device", "enter_probe_function", "leave_probe_function"
+            *("driver_probe_device", "enter_probe_function", "leave_probe_function"),
+            fallback=DEVICE_PROBE,
         ),
     ) == hooks.plan(L0)[:3]
 
@@ -36,7 +42,8 @@ def test_plan_after_the_split() -> None:
     """Later the inner function decides, and the outer one only tells the path."""
     assert (
         hooks.Hook(
-            "__driver_probe_device", "enter_probe_function", "leave_probe_function"
+            *("__driver_probe_device", "enter_probe_function", "leave_probe_function"),
+            fallback=DEVICE_PROBE,
         ),
         hooks.Hook("driver_probe_device", "enter_outer_probe_function"),
     ) == hooks.plan(D)[2:4]
@@ -66,6 +73,7 @@ def test_indispensable_first(release: str) -> None:
 def test_every_hook_has_a_name(release: str) -> None:
     """All that may be hooked is in HOOKS, from which the metrics take their labels."""
     assert {hook.function for hook in hooks.plan(KERNELS[release])} <= set(hooks.HOOKS)
+    assert set(hooks.FALLBACKS) <= set(hooks.HOOKS)
 
 
 @pytest.mark.parametrize("method", hooks.METHODS)
@@ -118,3 +126,49 @@ def test_sources_exist() -> None:
     """The program text is made of files that are there."""
     bpf = Path(__file__).parents[1] / "bpf"
     assert [] == [name for name in hooks.SOURCES if not (bpf / name).is_file()]
+
+
+@pytest.mark.parametrize(
+    ("attached", "told_by"),
+    [
+        (
+            {"pci_match_device", "__driver_probe_device"},
+            ("pci_match_device", "__driver_probe_device"),
+        ),
+        (
+            {"pci_bus_match", "pci_device_probe"},
+            ("pci_bus_match", "pci_device_probe"),
+        ),
+        ({"pci_match_device"}, ("pci_match_device", "__driver_probe_device")),
+    ],
+)
+def test_told_by(attached: set[str], told_by: tuple[str, str]) -> None:
+    """A fallback tells where it is attached."""
+    assert told_by == hooks.told_by(D, attached)
+
+
+@pytest.mark.parametrize(
+    ("layout", "hook", "attached", "said"),
+    [
+        (D, "pci_match_device", (), "no decision is seen"),
+        (D, "pci_match_device", ("pci_bus_match",), "whether there is a match"),
+        (D, "__driver_probe_device", (), "probes are not seen"),
+        (L0, "driver_probe_device", (), "probes are not seen"),
+        (D, "__driver_probe_device", ("pci_device_probe",), "none the core refuses"),
+        (D, "driver_probe_device", (), "all probes look direct"),
+        (D, "pci_unregister_driver", (), "uevents tell"),
+        (D, "new_id_store", (), "writes to new_id are not seen"),
+    ],
+)
+def test_instead(
+    layout: Layout, hook: str, attached: tuple[str, ...], said: str
+) -> None:
+    """It is said what a missing hook costs, and what stands in for it."""
+    assert said in hooks.instead(layout, hook, attached)
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_every_missing_hook_can_be_told(release: str) -> None:
+    """Of each hook of each kernel."""
+    layout = KERNELS[release]
+    assert all(hooks.instead(layout, h.function, ()) for h in hooks.plan(layout))

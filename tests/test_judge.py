@@ -19,6 +19,7 @@ from observer.record import (
     Match,
     Outcome,
     Reason,
+    Seen,
     Source,
     Task,
 )
@@ -109,3 +110,33 @@ def test_exactly_one_of_kind_and_reason(decision: Match, verdict: Outcome) -> No
     judged = judge(decision, verdict)
     assert (judged.kind is not None) is (judged.judgement is Judgement.DIVERGE)
     assert (judged.reason is not None) is (judged.judgement is Judgement.INDETERMINATE)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected", "judged"),
+    [
+        (NONE, NONE, (Judgement.AGREE, NONE, None, None)),
+        # Which id it was is not known, so not compared.
+        (UNKNOWN, STATIC, (Judgement.AGREE, STATIC, None, None)),
+        (UNKNOWN, DUMMY, (Judgement.AGREE, DUMMY, None, None)),
+        (
+            UNKNOWN,
+            NONE,
+            (Judgement.DIVERGE, NONE, Kind.MATCHED_NOT_EXPECTED, None),
+        ),
+        # It may not have been asked for.
+        (NONE, STATIC, (Judgement.INDETERMINATE, None, None, Reason.GATE_UNKNOWN)),
+    ],
+)
+def test_by_a_fallback(
+    outcome: Outcome, expected: Outcome, judged: tuple[object, ...]
+) -> None:
+    """Only whether there is a match is compared, and a no may have another cause."""
+    seen = match(outcome)._replace(seen=Seen.FALLBACK)
+    assert (seen, *judged) == judge(seen, expected)
+
+
+def test_doubts_of_a_fallback() -> None:
+    """They come first here as well."""
+    seen = match(UNKNOWN, Reason.DYNIDS_CHANGED)._replace(seen=Seen.FALLBACK)
+    assert Reason.DYNIDS_CHANGED is judge(seen, NONE).reason

@@ -214,7 +214,6 @@ class TestMissing:
             ("pci_device_id", "this kernel's BTF has no struct pci_device_id"),
             ("bus_type", "this kernel's BTF has no struct bus_type"),
             ("device_driver", "this kernel's BTF has no struct device_driver"),
-            ("pci_match_device", "no function pci_match_device in its BTF"),
         ],
     )
     @pytest.mark.parametrize("kernel", [L0, B, "7.3.4+deb13-amd64"])
@@ -224,6 +223,22 @@ class TestMissing:
             layout_of(Btf(renamed(types_of(kernel), name, "X" * len(name))))
         assert sentence in str(caught.value)
         assert "`pci-observer doctor --json`" in str(caught.value)
+
+    @pytest.mark.parametrize("kernel", [L0, B, D])
+    def test_match_function(self, kernel: str) -> None:
+        """Where it is inlined the rest is known; its caller must be there."""
+        name = "pci_match_device"
+        inlined = renamed(types_of(kernel), name, "X" * len(name))
+        layout = layout_of(Btf(inlined))
+        known = layout_of(Btf(types_of(kernel)))
+        assert (0, known.offsets | {"MATCH_ARGS": 0}) == (
+            layout.match_args,
+            {**layout.offsets},
+        )
+        assert known.semantics == layout.semantics
+        name = "pci_bus_match"
+        with pytest.raises(LayoutError, match="no function pci_match_device in its"):
+            layout_of(Btf(renamed(inlined, name, "X" * len(name))))
 
     def test_arguments(self) -> None:
         """A match function with yet another number of arguments is not guessed at."""

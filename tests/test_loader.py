@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from shapes import layouts
@@ -14,13 +15,25 @@ from observer.abi import REGISTRATION
 from observer.bpf import BpfError
 from observer.btf import Btf
 from observer.bus import Place
-from observer.hooking import Attached, LoaderError, Stores, attach, refusal
-from observer.loader import first_that_works
+from observer.hooking import (
+    Attached,
+    LoaderError,
+    NoProgramsError,
+    Stores,
+    attach,
+    check_method,
+    refusal,
+)
+from observer.kernel import kprobes_enabled
+from observer.loader import methods
 from observer.machine import Origin, PciDriver
 from observer.program import Code, Map, Program
 from observer.record import Driver, StoreFile
 from observer.registered import Inventory
 from observer.stocktaking import find_stores, number_drivers
+
+if TYPE_CHECKING:
+    from observer.layout import Layout
 
 BTF = Btf((Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes())
 LOCKED = (
@@ -77,87 +90,52 @@ def test_integrity() -> None:
 COUNTERS = Map("counters", 2, 4, 8, 16, 1 << 10)
 
 
-class Kernel:
-    """A kernel that offers some methods, and notes what was tried."""
-
-    def __init__(self, *methods: str) -> None:
-        self.methods = methods
-        self.tried: list[str] = []
-
-    def __call__(self, method: str) -> int:
-        """Attach, or refuse."""
-        self.tried.append(method)
-        if method not in self.methods:
-            raise BpfError(errno.ENODEV, f"no {method} here")
-        return len(self.tried)
-
-
 @pytest.mark.parametrize(
-    ("wanted", "offered", "chosen"),
+    ("wanted", "preempts", "tried"),
     [
-        ("auto", ("fentry", "kprobe"), "fentry"),
-        ("auto", ("kprobe",), "kprobe"),
-        ("kprobe", ("fentry", "kprobe"), "kprobe"),
-        ("fentry", ("fentry",), "fentry"),
+        ("auto", False, ("fentry", "kprobe")),
+        # Where the kernel preempts itself fentry would miss calls.
+        ("auto", True, ("kprobe", "fentry")),
+        # A method that was named is not replaced by another one.
+        ("kprobe", False, ("kprobe",)),
+        ("fentry", True, ("fentry",)),
     ],
 )
-def test_choice(wanted: str, offered: tuple[str, ...], chosen: str) -> None:
-    """The wanted method is taken, or the best that works."""
-    kernel = Kernel(*offered)
-    found = first_that_works(wanted, kernel, preempts=lambda: False)
-    assert (chosen, len(kernel.tried)) == found
-    assert chosen == kernel.tried[-1]
-
-
-def test_curable() -> None:
-    """Of several refusals the one is told that an operator can do something about."""
-
-    def refuse(method: str) -> None:
-        number = errno.EPERM if method == "kprobe" else errno.EINVAL
-        raise BpfError(number, f"no {method}")
-
-    with pytest.raises(LoaderError, match="no kprobe"):
-        first_that_works("auto", refuse, preempts=lambda: False)
-
-
-def test_no_second_best() -> None:
-    """A method that was named is not replaced by another one."""
-    with pytest.raises(LoaderError, match="no fentry here"):
-        first_that_works("fentry", Kernel("kprobe"))
-
-
-def test_no_method() -> None:
-    """When all fail, the sentence is about the best one."""
-    with pytest.raises(LoaderError, match="no fentry here"):
-        first_that_works("auto", Kernel(), preempts=lambda: False)
+def test_methods(wanted: str, preempts: bool, tried: tuple[str, ...]) -> None:  # noqa: FBT001
+    """The wanted method is tried, or all, the best one first."""
+    assert tried == methods(wanted, preempts=lambda: preempts)
 
 
 def test_indispensable_hook() -> None:
     """Nothing is observed when the programs of pci_match_device are refused."""
     layout = layouts()["E"]
-    planned = hooks.plan(layout)[0]
-    codes = {
-        name: Code(RETURN_NOTHING, ()) for name in (planned.enter, str(planned.leave))
-    }
+    program = Program(
+        (COUNTERS,), {name: Code(RETURN_NOTHING, ()) for name in program_names(layout)}
+    )
     before = set(Path("/proc/self/fd").iterdir())
-    with pytest.raises(OSError, match="leave_pci_match_device"):
-        attach(Program((COUNTERS,), codes), layout, BTF, "kprobe", lambda: Stores({}))
+    with pytest.raises(LoaderError, match="leave_pci_match_device"):
+        attach(lambda _method: program, layout, BTF, ("kprobe",), lambda: Stores({}))
     assert before == set(Path("/proc/self/fd").iterdir())
 
 
-@pytest.mark.parametrize(("preempts", "method"), [(False, "fentry"), (True, "kprobe")])
-def test_preempting_kernel(preempts: bool, method: str) -> None:  # noqa: FBT001
-    """Where the kernel preempts itself fentry would miss calls, so kprobe is first."""
-    kernel = Kernel("fentry", "kprobe")
-    chosen = first_that_works("auto", kernel, preempts=lambda: preempts)
-    assert (method, 1) == chosen
+def program_names(layout: Layout) -> set[str]:
+    """Return the names of all programs that may be attached."""
+    planned = hooks.plan(layout)
+    every = (*planned, *(hook.fallback for hook in planned if hook.fallback))
+    return {name for hook in every for name in (hook.enter, hook.leave) if name}
 
 
 class Attaching:
-    """A kernel to which everything can be attached, but for some addresses."""
+    """A kernel to which everything can be attached, but for some.
 
-    def __init__(self, *refused: int) -> None:
+    Those that are refused are addresses, and functions with a method and the errno.
+    """
+
+    def __init__(
+        self, *refused: int, by: dict[tuple[str, str], int] | None = None
+    ) -> None:
         self.refused = refused
+        self.by = by or {}
         self.attached: list[tuple[str, str, bool, int]] = []
         self.loaded: list[tuple[str, str]] = []
 
@@ -172,6 +150,9 @@ class Attaching:
         """Attach a program, or refuse."""
         if address in self.refused:
             raise BpfError(errno.EINVAL, "no function there")
+        # The first of two programs may be attached already.
+        if (function, method) in self.by and not leave:
+            raise BpfError(self.by[function, method], f"{method} is refused")
         self.attached.append((function, method, leave, address))
         return os.open(os.devnull, os.O_RDONLY)
 
@@ -181,17 +162,155 @@ def attached_to(
     kernel: Attaching,
     stores: dict[StoreFile, int],
     problem: str = UNKNOWN,
+    methods: tuple[str, ...] = ("fentry",),
 ) -> Attached:
-    """Attach all hooks by fentry to such a kernel."""
+    """Attach all hooks to such a kernel."""
     monkeypatch.setattr("observer.bpf.load", kernel.load)
     monkeypatch.setattr("observer.bpf.attach", kernel.attach)
     layout = layouts()["E"]
-    names = {n for h in hooks.plan(layout) for n in (h.enter, h.leave) if n}
+    names = program_names(layout)
     program = Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
-    attached = attach(program, layout, BTF, "fentry", lambda: Stores(stores, problem))
+    attached = attach(
+        lambda _method: program, layout, BTF, methods, lambda: Stores(stores, problem)
+    )
     for link in attached.links:
         os.close(link)
     return attached
+
+
+BUSY = {("__driver_probe_device", "fentry"): errno.EBUSY}
+ALL_STORES = {file: 0x1000 + at for at, file in enumerate(StoreFile)}
+
+
+def test_one_hook_by_the_next_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one method can't hook the other one does, that hook alone."""
+    before = len([*Path("/proc/self/fd").iterdir()])
+    attached = attached_to(
+        monkeypatch, Attaching(by=BUSY), ALL_STORES, methods=("fentry", "kprobe")
+    )
+    assert {
+        "pci_match_device": "fentry",
+        "pci_unregister_driver": "fentry",
+        "__driver_probe_device": "kprobe",
+        "driver_probe_device": "fentry",
+        **dict.fromkeys(hooks.STORES.values(), "kprobe"),
+    } == attached.methods
+    assert {"__driver_probe_device": "fentry is refused"} == attached.detours
+    assert {""} == set(attached.hooks.values())
+    # The program of its return was attached already.
+    assert before == len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_the_others_follow_the_first_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How pci_match_device could be hooked is tried first for the others."""
+    kernel = Attaching(by={("pci_match_device", "fentry"): errno.EBUSY})
+    attached = attached_to(
+        monkeypatch, kernel, ALL_STORES, methods=("fentry", "kprobe")
+    )
+    assert {"kprobe"} == set(attached.methods.values())
+    assert {"pci_match_device": "fentry is refused"} == attached.detours
+
+
+def test_a_hook_that_no_method_attaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is missing, and why is what an operator can cure."""
+    refused = BUSY | {("__driver_probe_device", "kprobe"): errno.EPERM}
+    refused |= dict.fromkeys([("pci_device_probe", m) for m in hooks.METHODS], 1)
+    attached = attached_to(
+        monkeypatch, Attaching(by=refused), ALL_STORES, methods=("fentry", "kprobe")
+    )
+    assert {"__driver_probe_device", "pci_device_probe"}.isdisjoint(attached.methods)
+    assert {"__driver_probe_device": "kprobe is refused"} == {
+        hook: why for hook, why in attached.hooks.items() if why
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "fallback"),
+    [
+        ("pci_match_device", "pci_bus_match"),
+        ("__driver_probe_device", "pci_device_probe"),
+    ],
+)
+def test_fallbacks(
+    monkeypatch: pytest.MonkeyPatch, function: str, fallback: str
+) -> None:
+    """What no method can hook is missing, and its caller is hooked instead."""
+    refused = {(function, method): errno.EBUSY for method in hooks.METHODS}
+    refused |= {(fallback, "fentry"): errno.EBUSY}
+    attached = attached_to(
+        monkeypatch, Attaching(by=refused), ALL_STORES, methods=("fentry", "kprobe")
+    )
+    assert function not in attached.methods
+    assert "kprobe" == attached.methods[fallback]
+    assert ("fentry is refused", "") == (
+        attached.hooks[function],
+        attached.hooks[fallback],
+    )
+    assert fallback in attached.detours
+
+
+def test_a_named_method_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are stores affected, which are hooked by kprobes always."""
+    attached = attached_to(monkeypatch, Attaching(by=BUSY), ALL_STORES)
+    assert "fentry is refused" == attached.hooks["__driver_probe_device"]
+    assert "kprobe" == attached.methods["bind_store"]
+
+
+@pytest.mark.parametrize(
+    ("errnos", "told"),
+    [
+        (
+            (errno.EBUSY, errno.EINVAL),
+            "this kernel can't be hooked (fentry is refused)",
+        ),
+        ((errno.EBUSY, errno.EPERM), "(kprobe is refused)"),
+    ],
+)
+def test_no_method_for_the_indispensable_hook(
+    monkeypatch: pytest.MonkeyPatch, errnos: tuple[int, int], told: str
+) -> None:
+    """The sentence is about the best one, or the one that can be cured."""
+    by = {
+        ("pci_match_device", method): number
+        for method, number in zip(hooks.METHODS, errnos, strict=True)
+    }
+    by |= {("pci_bus_match", method): errno.ENOENT for method in hooks.METHODS}
+    with pytest.raises(LoaderError) as caught:
+        attached_to(monkeypatch, Attaching(by=by), {}, methods=hooks.METHODS)
+    assert told in str(caught.value)
+
+
+def test_programs_of_one_method_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the other method's are taken; without any it is told what to install."""
+    kernel = Attaching()
+    monkeypatch.setattr("observer.bpf.load", kernel.load)
+    monkeypatch.setattr("observer.bpf.attach", kernel.attach)
+    layout = layouts()["E"]
+    names = program_names(layout)
+
+    def programs(method: str) -> Program:
+        if method == "fentry":
+            raise NoProgramsError(errno.ENOENT, "none; install python3-bpfcc")
+        return Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
+
+    attached = attach(programs, layout, BTF, hooks.METHODS, lambda: Stores({}))
+    for link in attached.links:
+        os.close(link)
+    assert "kprobe" == attached.methods["pci_match_device"]
+    with pytest.raises(LoaderError) as caught:
+        attach(programs, layout, BTF, ("fentry",), lambda: Stores({}))
+    assert "none; install python3-bpfcc" == str(caught.value)
+
+
+def test_kprobes_that_would_not_run(tmp_path: Path) -> None:
+    """Where they are switched off they are no method, though they can be attached."""
+    switch = tmp_path / "enabled"
+    switch.write_text("0\n")
+    check_method("fentry", kprobes_enabled=lambda: False)
+    check_method("kprobe", kprobes_enabled=lambda: True)
+    with pytest.raises(BpfError, match="kprobes are switched off; write 1"):
+        check_method("kprobe", kprobes_enabled=lambda: kprobes_enabled(path=switch))
+    assert kprobes_enabled(path=tmp_path / "none")
 
 
 def test_stores_by_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,6 +332,26 @@ def test_a_file_has_the_same_without_the_process() -> None:
     assert f"pci_observer_series {len(lines)}.0" in lines
 
 
+def test_a_fallback_has_series_where_it_is_hooked() -> None:
+    """And only there: hardly any kernel needs it."""
+    hook = 'hook="pci_bus_match"'
+    assert hook not in rendered(IDLE)
+    text = rendered(IDLE._replace(attached={"pci_bus_match": "kprobe"}, missing=1))
+    for line in (
+        f'hook_attached{{{hook},method="kprobe"}} 1.0',
+        f'hook_attached{{{hook},method="fentry"}} 0.0',
+        f"probe_misses_total{{{hook}}} 0.0",
+        'hook_attached{hook="pci_match_device",method="kprobe"} 0.0',
+        "hooks_missing 1.0",
+    ):
+        assert f"\npci_observer_{line}\n" in text
+
+
+def rendered(state: State) -> str:
+    """Return a scrape in this state."""
+    return Metrics(Books(), lambda: state, ABOUT).render("")[0].decode()
+
+
 def test_no_more_than_the_cap() -> None:
     """2,000 series, whatever is asked for."""
     assert series(full(5000, 300, 100_000, 300, 5000)) <= 2000

@@ -51,6 +51,21 @@ def test_since_5_14(ret: int, result: ProbeResult, error: str | None) -> None:
     assert (result, error) == PROBE_RULES["__driver_probe_device"](ret)
 
 
+@pytest.mark.parametrize(
+    ("ret", "result", "error"),
+    [
+        (0, BOUND, None),
+        (-517, DEFERRED, "EPROBE_DEFER"),
+        (-errno.ENODEV, REFUSED, "ENODEV"),  # the driver's own, as all here
+        (-errno.EBUSY, REFUSED, "EBUSY"),
+        (-1234, REFUSED, "1234"),
+    ],
+)
+def test_fallback(ret: int, result: ProbeResult, error: str | None) -> None:
+    """0 is bound, and every errno is the driver's."""
+    assert (result, error) == PROBE_RULES["pci_device_probe"](ret)
+
+
 def test_unnamed_errno() -> None:
     """A number without a name is its own name."""
     assert errno_name(1234) == "1234"

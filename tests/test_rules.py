@@ -23,6 +23,7 @@ NAMES = (
     "VfOnNativeDriver",
     "EventsLost",
     "HookMissing",
+    "AuditOnly",
     "Absent",
     "StoreDegraded",
     "WebConfigRefused",
