@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -800,6 +800,15 @@ def asked_by(path: Path, words: str) -> tuple[int, str]:
     return int(answer.split()[1]), answer.decode()
 
 
+@contextmanager
+def ending(child: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill it if a test does not get as far as its end."""
+    try:
+        yield
+    finally:
+        child.kill()
+
+
 def test_access_of_a_run(tmp_path: Path) -> None:
     """Who knows the password is answered; the file is read again; no secret is told."""
     stores.let_in(tmp_path)
@@ -810,12 +819,15 @@ def test_access_of_a_run(tmp_path: Path) -> None:
     web_config.chmod(0o644)  # for who gave up root
     success = "\npci_observer_web_config_reload_success"
     here = str(Path(__file__).parent)
-    with subprocess.Popen(
-        [sys.executable, "-c", OPEN, f"unix:{path}", web_config],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, f"unix:{path}", web_config],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child,
+        ending(child),
+    ):
         deadline = time.monotonic() + 30
         while not path.exists():
             assert time.monotonic() < deadline

@@ -57,6 +57,12 @@ def test_verdict(user: str, password: bytes, verdict: Verdict) -> None:
     assert [verdict] * 3 == [check(passwords, user, password) for _ in range(3)]
 
 
+def test_an_unknown_user_with_a_password_of_others() -> None:
+    """Somebody's hash is taken for his, but it lets nobody in."""
+    passwords = Passwords({"alice": hashed(b"one")})
+    assert Verdict.WRONG is check(passwords, "carol", b"one")
+
+
 def test_who_was_here_is_known() -> None:
     """A second check costs next to nothing, a wrong one the same as ever."""
     passwords = Passwords({"alice": hashed(b"one", 10)})

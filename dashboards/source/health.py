@@ -250,8 +250,12 @@ def _store(board: build.Dashboard) -> build.Dashboard:
             pieces.graph(
                 "Gaps of the inventory",
                 "Things about the machines that could not be learned; audit names "
-                "them.",
+                "them. And observers that can't use the files of --web.config.file.",
                 Query(f"sum({_m('inventory_gaps')})", "gaps"),
+                Query(
+                    f"count({_m('web_config_reload_success')} == 0) or vector(0)",
+                    "access files refused",
+                ),
             )
         )
     )
