@@ -256,7 +256,8 @@ def test_the_manual_page_has_every_option(unpacked: Path) -> None:
     verbs, words = options()
     assert 14 <= len(verbs)
     assert verbs == set(re.findall(r"(?m)^ {3}pci-observer ([\w-]+)$", done.stdout))
-    assert words == set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", done.stdout))
+    terms = re.findall(r"(?m)^ {7}(?:-\w, )?(--[a-z][a-z-]+)", done.stdout)
+    assert words == set(terms)
 
 
 def test_bash_completes(unpacked: Path) -> None:
