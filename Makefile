@@ -10,6 +10,7 @@ SCRIPT ?=
 QEMU_ARGS ?=
 MEMORY ?= 2G
 CPUS ?= 1
+GUESTS ?= 2
 KERNELS ?= 5.10 6.1.0-47-amd64 6.1 6.12.90 6.12.113+deb13-amd64 6.12 6.18.15+deb13-amd64 7.2 7.3
 
 PYTHON := .venv/bin/python
@@ -50,8 +51,10 @@ help:
 run: setup
 	@bash tests/lab/run.sh
 
+# Two guests at once: each has one virtual CPU, and CI two real ones.
 test: setup-test $(CACHE)/.fetched
-	$(PYTHON) -m pytest -m "not browser" $(PYTEST)
+	$(PYTHON) -m pytest -m "not guest and not browser" $(PYTEST)
+	$(PYTHON) -m pytest -m guest -n $(GUESTS) --dist loadgroup --max-worker-restart 0 $(PYTEST)
 
 # Without guests and servers: what can be tested in two minutes.
 test-fast: setup-test

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from observer import __version__
-from observer.arguments import parser
+from observer import __version__, config
+from observer.arguments import parser, run_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
 FILES: Final = {
     "/etc/pci-observer/pci-observer.toml": "configuration, see pci-observer.toml(5)",
@@ -23,9 +23,6 @@ FILES: Final = {
     "/var/lib/pci-observer/history.sqlite": "what was observed, kept across boots",
 }
 SEE_ALSO: Final = "systemctl(1), journalctl(1), driverctl(8), lspci(8), modprobe.d(5)"
-
-# Keys of the configuration by section: (key, what it means).
-SETTINGS: Final[Mapping[str, Iterable[tuple[str, str]]]] = {}
 
 
 def roff(text: str) -> str:
@@ -120,13 +117,25 @@ def config_page() -> Iterator[str]:
     """Yield pci-observer.toml(5): the file, and every key."""
     yield from head("pci-observer.toml", 5, "configuration of pci-observer")
     yield from (".SH SYNOPSIS", "\\fI/etc/pci\\-observer/pci\\-observer.toml\\fR")
-    yield from (".SH DESCRIPTION", roff("A file in TOML, version 1.0, encoded as "))
-    yield roff("UTF-8. What it does not set is as on the command line of ")
-    yield bold("pci-observer run") + "."
-    for section, keys in SETTINGS.items():
-        yield f".SH [{roff(section)}]"
-        for key, meaning in keys:
-            yield from paragraph(bold(key), meaning)
+    yield from (".SH DESCRIPTION", roff("A file in TOML, version 1.0, encoded as"))
+    yield roff("UTF-8. Its keys are the options of")
+    yield bold("pci-observer run")
+    yield roff(
+        "without the dashes. What is given there goes before what the file says."
+    )
+    yield roff(
+        "A text is a TOML string, a number an integer, what has no value is true"
+    )
+    yield roff("or false, and what has commas on the command line is an array.")
+    yield from (".PP", bold("pci-observer config --check"))
+    yield roff("names what is wrong in it, by file, line and key;")
+    yield bold("systemctl reload pci-observer")
+    yield roff("reads it again.")
+    yield ".SH KEYS"
+    known = run_options()
+    for key, action in config.options(known).items():
+        text = known._get_formatter()._expand_help(action)
+        yield from paragraph(bold(key), text)
     yield from (".SH SEE ALSO", roff("pci-observer(1), systemd.service(5)"))
 
 

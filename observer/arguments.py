@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from observer import __version__
+from observer import __version__, listening
 from observer.labels import LEAST, MOST, USUAL
 from observer.slugs import SLUGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+CONFIG: Final = Path("/etc/pci-observer/pci-observer.toml")
 
 _MOST: Final = 1_000_000  # days or MiB of history
 
@@ -23,14 +25,20 @@ _EXITS: Final = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs; it sets `verb` to the name of the chosen one."""
+def parser(run_defaults: Mapping[str, object] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all verbs; it sets `verb` to the name of the chosen one.
+
+    ``run_defaults``: what holds for options of `run` that are not given.
+    """
     whole = argparse.ArgumentParser(
         "pci-observer", description=_DESCRIPTION, epilog=_EXITS
     )
     whole.add_argument("--version", action="version", version=__version__)
     verbs = whole.add_subparsers(required=True, metavar="VERB", dest="verb")
-    _add_run(verbs)
+    options = run_options()
+    options.set_defaults(**(run_defaults or {}))
+    text = "Observe in the foreground until Ctrl-C."
+    _verb(verbs, "run", text, options)
     _add_record(verbs)
     _add_replay(verbs)
     _add_audit(verbs)
@@ -44,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _add_semantics(verbs)
     _add_status(verbs)
     _add_boot_args(verbs)
+    _add_config(verbs)
     return whole
 
 
@@ -54,8 +63,11 @@ def _verb(
     verbs: _Verbs[argparse.ArgumentParser],
     name: str,
     text: str,
+    *parents: argparse.ArgumentParser,
 ) -> argparse.ArgumentParser:
-    return verbs.add_parser(name, help=text, description=text, epilog=_EXITS)
+    return verbs.add_parser(
+        name, help=text, description=text, epilog=_EXITS, parents=parents
+    )
 
 
 def _add_hook_options(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +94,8 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compile",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="compile the programs with bcc instead of taking those that came along",
     )
     parser.add_argument(
@@ -106,19 +119,38 @@ def _ring_bytes(text: str) -> int:
     return value
 
 
-def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
-    parser = _verb(verbs, "run", "Observe in the foreground until Ctrl-C.")
+def run_options() -> argparse.ArgumentParser:
+    """Return a parser of what `run` takes, which a file can set as well."""
+    parser = argparse.ArgumentParser("pci-observer run", add_help=False)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take from this file, in TOML, what is not set here; read again on SIGHUP",
+    )
     _add_hook_options(parser)
     parser.add_argument(
         "--listen",
-        default="127.0.0.1:9817",
+        type=_address,
+        default=listening.AUTO,
         metavar="ADDR",
-        help="serve metrics on this address, or none (default: %(default)s)",
+        help="serve metrics on this address, on unix:/path, on the socket that systemd "
+        "made (systemd), or not at all (none) (default: what systemd made, else "
+        "127.0.0.1:9817)",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        type=Path,
+        dest="web_config",
+        metavar="FILE",
+        help="who may ask for metrics, and TLS: a file in the format of Prometheus' "
+        "exporter-toolkit, read again when it changes (default: everybody, no TLS)",
     )
     _add_series(parser)
     parser.add_argument(
         "--every-decision",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="take every decision from the kernel whole, instead of counting those "
         "without a match that repeat an earlier one; --record does so as well",
     )
@@ -126,8 +158,9 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
     )
     _add_socket(parser, "unix socket for the verbs that ask")
-    _add_state(parser, "keep history in this directory")
-    parser.add_argument(
+    state = parser.add_mutually_exclusive_group()
+    _add_state(state, "keep history in this directory")
+    state.add_argument(
         "--no-state", action="store_true", help="keep no history of what is observed"
     )
     parser.add_argument(
@@ -145,6 +178,14 @@ def _add_run(verbs: _Verbs[argparse.ArgumentParser]) -> None:
         metavar="N",
         help="let the file grow to this size (default: %(default)s)",
     )
+    return parser
+
+
+def _address(text: str) -> str:
+    try:
+        return listening.check(text)
+    except listening.ListenError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
 
 
 def _add_series(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +249,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
-def _add_state(parser: argparse.ArgumentParser, text: str) -> None:
+def _add_state(parser: argparse._ActionsContainer, text: str) -> None:
     parser.add_argument(
         "--state",
         type=Path,
@@ -442,3 +483,25 @@ def _interval(text: str) -> float:
     if not 0.1 <= value <= 3600:  # noqa: PLR2004 - an hour
         raise argparse.ArgumentTypeError(f"{text} is not within 0.1 and 3600")
     return value
+
+
+def _add_config(verbs: _Verbs[argparse.ArgumentParser]) -> None:
+    text = "Check the configuration file of run, or show what it sets."
+    parser = _verb(verbs, "config", text)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--check", action="store_true", help="name each mistake by file, line and key"
+    )
+    what.add_argument(
+        "--show",
+        action="store_true",
+        help="print the file anew, with all options and what each is for",
+    )
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        default=CONFIG,
+        metavar="FILE",
+        help="(default: %(default)s)",
+    )

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from observer.arguments import parser
+from observer import config
+from observer.arguments import parser, run_options
 from observer.slugs import SLUGS
 from observer.text import printable
 
@@ -52,8 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = GOOD
     try:
         try:
-            options = parser().parse_args(arguments)
+            options = _options(arguments)
             status = _VERBS[options.verb](options)
+        except config.ConfigError as e:
+            for mistake in str(e).splitlines():
+                status = _fail(mistake, USAGE)
         except KeyboardInterrupt:
             if options.verb not in _OBSERVING:
                 raise  # else told to stop before the daemon takes signals itself
@@ -63,6 +67,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # | head; what is left must not fail again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Take the command line apart, and the file that it names. Raises ConfigError."""
+    given = parser().parse_args(arguments)
+    if given.verb != "run" or given.config is None:
+        return given
+    known = run_options()
+    defaults = config.defaults(config.read(given.config, known), known, given)
+    options = parser(defaults).parse_args(arguments)
+    options.read = lambda: _chosen(_options(arguments))
+    return options
+
+
+def _config(options: argparse.Namespace) -> int:
+    known = run_options()
+    settings = config.read(options.file, known)
+    access = config.web_config(settings)
+    if access is not None:
+        from observer import web_config  # noqa: PLC0415
+
+        try:
+            web_config.read(access)
+        except web_config.WebConfigError as e:
+            return _fail(e, USAGE)
+    if options.show:
+        for line in config.as_toml(settings, known):
+            print(printable(line))
+    else:
+        print(
+            f"{printable(str(options.file))}: {len(settings)} options are set, all well"
+        )
+    return GOOD
 
 
 def _fail(sentence: object, status: int) -> int:
@@ -84,29 +121,42 @@ def _tell(
 def _run(options: argparse.Namespace) -> int:
     whole = options.every_decision or options.record is not None
     with _loading(options, whole=whole) as loading:
-        from observer.daemon import Options  # noqa: PLC0415
-        from observer.series import Selection  # noqa: PLC0415
-        from observer.store import Limits  # noqa: PLC0415
+        return _observe(options, _chosen(options), loading)
 
-        chosen = Options(
-            address=None if options.listen == "none" else options.listen,
-            textfile=options.textfile,
-            selection=Selection(
-                options.series, options.series_class, options.series_vendor
-            ),
-            socket=options.socket,
-            recording=options.record,
-            state=None if options.no_state else _state(options),
-            limits=Limits.of(days=options.state_days, mib=options.state_mib),
-        )
-        return _observe(options, chosen, loading)
+
+def _chosen(options: argparse.Namespace) -> Options:
+    from observer.daemon import Options  # noqa: PLC0415
+    from observer.series import Selection  # noqa: PLC0415
+    from observer.store import Limits  # noqa: PLC0415
+
+    return Options(
+        address=options.listen,
+        web_config=options.web_config,
+        textfile=options.textfile,
+        selection=Selection(
+            options.series, options.series_class, options.series_vendor
+        ),
+        socket=options.socket,
+        recording=options.record,
+        state=None if options.no_state else _state(options),
+        limits=Limits.of(days=options.state_days, mib=options.state_mib),
+        semantics=options.semantics,
+        log_level=options.log_level,
+        log_form=options.log_format,
+    )
 
 
 def _record(options: argparse.Namespace) -> int:
     with _loading(options, whole=True) as loading:
         from observer.daemon import Options  # noqa: PLC0415
 
-        chosen = Options(answer=False, recording=options.output)
+        chosen = Options(
+            answer=False,
+            recording=options.output,
+            semantics=options.semantics,
+            log_level=options.log_level,
+            log_form=options.log_format,
+        )
         return _observe(options, chosen, loading)
 
 
@@ -142,19 +192,16 @@ def _observe(options: argparse.Namespace, chosen: Options, loading: Loading) -> 
     from observer import daemon  # noqa: PLC0415
     from observer.attachment import take_over  # noqa: PLC0415
     from observer.control import ControlError  # noqa: PLC0415
+    from observer.listening import ListenError  # noqa: PLC0415
     from observer.loading import AttachError  # noqa: PLC0415
     from observer.privileges import PrivilegesError  # noqa: PLC0415
-    from observer.server import ListenError  # noqa: PLC0415
     from observer.textfile import TextfileError  # noqa: PLC0415
 
     try:
         daemon.run(
-            chosen._replace(
-                semantics=options.semantics,
-                log_level=options.log_level,
-                log_form=options.log_format,
-            ),
+            chosen,
             attach_hooks=lambda: take_over(loading),
+            read=getattr(options, "read", None),
         )
     except (ListenError, ControlError, TextfileError) as e:
         return _fail(e, USAGE)
@@ -445,4 +492,5 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "semantics": _semantics,
     "status": _status,
     "boot-args": _boot_args,
+    "config": _config,
 }

@@ -11,13 +11,13 @@ import json
 import os
 import re
 import socket
-import stat
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
+from observer import listening
 from observer.exchange import Response, Route
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ SOCKET: Final = Path("/run/pci-observer/observer.sock")
 Page = Literal["/machine", "/status"]
 
 _ANSWER_BYTES: Final = 64 << 20
-_BACKLOG: Final = 16
-_DIRECTORY_UMASK: Final = 0o022
-_SOCKET_UMASK: Final = 0o177  # its owner alone may connect
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,9})(?:\r\n|$)")
 
@@ -45,23 +42,10 @@ def listen(path: Path = SOCKET) -> socket.socket:
     The directory is made if its parent is there. A socket that a daemon left behind
     is replaced. Raises ControlError, also when another daemon listens there.
     """
-    listener = socket.socket(socket.AF_UNIX)
-    umask = os.umask(_DIRECTORY_UMASK)
     try:
-        path.parent.mkdir(exist_ok=True)
-        _remove_stale(path)
-        os.umask(_SOCKET_UMASK)
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-    except OSError as e:
-        listener.close()
-        raise ControlError(f"can't listen on {path}: {_cause(e)}") from e
-    except ControlError:
-        listener.close()
-        raise
-    finally:
-        os.umask(umask)
-    return listener
+        return listening.listen_at(path, listening.OWNER)
+    except listening.ListenError as e:
+        raise ControlError(str(e)) from e
 
 
 def unlink(path: Path = SOCKET) -> None:
@@ -111,26 +95,6 @@ def fetch(
     except OSError as e:
         raise ControlError(f"can't ask the daemon behind {path}: {_cause(e)}") from e
     return _object(answer, path)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket on which nobody listens. Raises ControlError, OSError."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ControlError(f"can't listen on {path}: it is there and no socket")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.setblocking(False)
-        try:
-            connection.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:  # more wait for it than it lets wait
-            pass
-    raise ControlError(f"another observer listens on {path}; stop it first")
 
 
 def _json(value: Mapping[str, object]) -> Response:

@@ -25,23 +25,27 @@ from observer.abi import DIGESTS
 from observer.attachment import Attachment, attach
 from observer.books import Books
 from observer.boot_coverage import Twins, times
+from observer.exchange import Open
 from observer.hooks import method_of
 from observer.keeping import Keeping
 from observer.landing import Landing, render
+from observer.listening import NONE, ListenError, chosen, leave, listen, url
 from observer.live import Live
 from observer.loading import AttachError
 from observer.looking import Looker
 from observer.machine import Machine
 from observer.metrics import About, Metrics, State
 from observer.model import why, why_not_live
+from observer.notify import Notify
 from observer.pages import routes
 from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage, Match
 from observer.recording import Header, Writer
 from observer.regression import Regression
+from observer.reloading import Reloading
 from observer.series import Selection
-from observer.server import Server, listen
+from observer.server import Server
 from observer.status_page import Status
 from observer.store import FILE, Limits, Running, Store
 from observer.store_judge import StoreJudge
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from observer.access import Access
     from observer.boot_coverage import Coverage
     from observer.log import Logger
     from observer.record import Device, Record
@@ -77,7 +82,8 @@ _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it u
 class Options(NamedTuple):
     """What an operator can choose."""
 
-    address: str | None = None  # to serve metrics on; None: no server
+    address: str = NONE  # to serve metrics on, as --listen
+    web_config: Path | None = None  # who may ask for them; None: everybody
     answer: bool = True  # the verbs that ask
     socket: Path | None = None  # on this one; None: the usual one, if possible
     textfile: Path | None = None  # for node_exporter
@@ -94,22 +100,22 @@ def run(
     options: Options,
     *,
     attach_hooks: Callable[[], Attachment] = attach,
+    read: Callable[[], Options] | None = None,
 ) -> None:
-    """Observe until SIGINT or SIGTERM.
+    """Observe until SIGINT or SIGTERM; on SIGHUP `read` the options again.
 
-    What can fail comes first: the port (ListenError), the socket (ControlError), the
-    hooks (AttachError), the recording (OSError), the file of metrics (TextfileError).
-    Nothing stays attached then, nor when a signal comes before anything is observed
-    (KeyboardInterrupt).
+    What can fail comes first: the port and who may ask there (ListenError), the
+    socket (ControlError), the hooks (AttachError), the recording (OSError), the file
+    of metrics (TextfileError). Nothing stays attached then, nor when a signal comes
+    before anything is observed (KeyboardInterrupt).
     """
     logger = log.configure(level=options.log_level, form=options.log_form)
     os.umask(0o077)  # a recording is for its owner alone
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    _signals(again=read is not None)
     with ExitStack() as exits:
-        listener = None
-        if options.address is not None:
-            listener = exits.enter_context(listen(options.address))
+        address = chosen(options.address)
+        access = _access(options.web_config, address, logger)
+        listener = _listener(address, exits)
         asked, problem = _asked(options)
         if asked is not None:
             exits.enter_context(asked)
@@ -134,8 +140,10 @@ def run(
             logger,
             Regression(kernel.running().release, time.monotonic_ns()),
         )
-        for kept in privileges.drop(*ids):
-            logger.warning("privilege kept", held=kept)
+        _give_up(*ids, logger)
+        notify = Notify()
+        exits.callback(notify.close)
+        _tell_unreadable(access, logger)
         keeping.start()
         exits.callback(keeping.close)
         looker = Looker()
@@ -144,15 +152,18 @@ def run(
             *(attachment, semantics, recorder, logger, looker, uevents, keeping),
             selection=options.selection,
             waker=waker,
+            notify=notify,
         )
-        daemon.announce(options.address)
+        daemon.announce(address, access)
         daemon.begin()
         if asked is not None:
             exits.callback(daemon.answer(asked).stop)
         if options.textfile is not None:
             exits.callback(daemon.write(options.textfile).stop)
         if listener is not None:  # the last: it says that all is well
-            exits.callback(daemon.serve(listener).stop)
+            exits.callback(daemon.serve(listener, access).stop)
+        if read is not None:
+            daemon.reload_on_hangup(options, read)
         memory.give_back()
         daemon.run()
 
@@ -209,12 +220,18 @@ class Daemon:
         *,
         selection: Selection = Selection(),  # noqa: B008 - a value
         waker: Waker | None = None,
+        notify: Notify | None = None,
     ) -> None:
         """Judge by `semantics` what `attachment` sees; `looker` is started already.
 
-        By `waker` a scrape gets what is only counted as it is then.
+        By `waker` a scrape gets what is only counted as it is then. `notify` tells
+        the service manager.
         """
         self._waker = waker
+        self._notify = notify or Notify({})
+        self._reloading: Reloading | None = None
+        self._hung_up = False
+        self._access: Access | None = None
         self._undigested = False
         self._turns = 0
         self._turned = Condition()
@@ -283,14 +300,15 @@ class Daemon:
             on_sink_error=self._sink_failed,
         )
 
-    def serve(self, listener: socket.socket) -> Server:
+    def serve(self, listener: socket.socket, access: Access | None = None) -> Server:
         """Start the HTTP server, in threads that hold no privilege either."""
+        self._access = access
         pages = routes(
             landing=self._landing,
             metrics=self._metrics.render,
             ready=lambda: not self._stopping,
         )
-        server = Server(listener, pages)
+        server = Server(listener, pages, rules=access.rules if access else Open)
         server.start()
         return server
 
@@ -320,7 +338,7 @@ class Daemon:
         else:
             self._logger.warning("metrics file", file=str(path), error=trouble)
 
-    def announce(self, address: str | None) -> None:
+    def announce(self, address: str | None, access: Access | None = None) -> None:
         """Say what is attached, and what is not."""
         layout = self._attachment.layout
         self._logger.info(
@@ -330,7 +348,9 @@ class Daemon:
             semantics=self._semantics,
             method=self._attachment.method,
             programs=self._attachment.programs,
-            metrics=f"http://{address}/metrics" if address else None,
+            metrics=url(address, tls=access is not None and access.encrypted)
+            if address
+            else None,
         )
         for hook, problem in self._attachment.hooks.items():
             if problem:
@@ -380,10 +400,17 @@ class Daemon:
         """Observe until SIGINT or SIGTERM; then detach and read the rest."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        if self._reloading is not None:
+            signal.signal(signal.SIGHUP, self._hang_up)
         if self._waker is not None:
             self._waker.on_signals()
+        self._notify.ready(self._sentence())
         while not self._stopping:
+            self._notify.alive()
             self._step(self._patience_seconds())
+            if self._hung_up:
+                self._reload()
+        self._notify.stopping()
         self._attachment.detach()
         until = time.monotonic() + _DRAIN_SECONDS
         while self._live.pending() and time.monotonic() < until:
@@ -504,6 +531,42 @@ class Daemon:
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
+    def _hang_up(self, *_: object) -> None:
+        self._hung_up = True
+
+    def reload_on_hangup(self, options: Options, read: Callable[[], Options]) -> None:
+        """Read the options again on SIGHUP; `read` raises ConfigError."""
+        change: dict[str, Callable[..., None]] = {
+            "selection": self._select,
+            "limits": self._keeping.limit,
+        }
+        self._reloading = Reloading(
+            options._asdict(), lambda: read()._asdict(), change, self._logger
+        )
+
+    def _select(self, selection: Selection) -> None:
+        self._metrics.allow(selection.limit)
+        self._upkeep.select(selection)
+
+    def _reload(self) -> None:
+        self._hung_up = False
+        self._notify.reloading()
+        done = self._reloading is None or self._reloading()
+        if self._access is not None:
+            done &= self._access.reload()
+        self._notify.ready(
+            self._sentence() if done else "the configuration was refused; see the log"
+        )
+
+    def _sentence(self) -> str:
+        """Say in a few words what is observed, for the service manager."""
+        problems = self._attachment.hooks.values()
+        attached = sum(not problem for problem in problems)
+        return (
+            f"observing by {self._attachment.method}, {attached} of {len(problems)} "
+            f"hooks, {self._devices} devices"
+        )
+
     def _sink_failed(self, sink: object, error: Exception) -> None:
         self._logger.error("sink failed", sink=type(sink).__name__, exc_info=error)
 
@@ -534,6 +597,7 @@ class Daemon:
             missing=sum(why != "" for why in self._attachment.hooks.values()),
             alive=self._alive,
             devices=self._devices,
+            web_config=self._access is None or self._access.up_to_date,
         )
 
     def _counters(self) -> Counters:
@@ -590,6 +654,58 @@ class Daemon:
             now_ns=time.time_ns(),
         )
         return render(landing, log.spelled_time)
+
+
+def _signals(*, again: bool) -> None:
+    """Let signals end it until the main loop runs, which takes them itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if again:  # what was read is new
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _give_up(uid: int, gid: int, logger: Logger) -> None:
+    """Drop all privileges and tell of what remains."""
+    for kept in privileges.drop(uid, gid):
+        # Without CAP_SETPCAP it stays, and no_new_privs takes its effect.
+        tell = logger.info if kept.startswith("CapBnd") else logger.warning
+        tell("privilege kept", held=kept)
+
+
+def _access(file: Path | None, address: str | None, logger: Logger) -> Access | None:
+    """Read who may ask for metrics. Raises ListenError."""
+    if file is None:
+        return None
+    if address is None:
+        raise ListenError("--web.config.file is of no use with --listen none")
+    # With YAML, bcrypt and OpenSSL: memory that no other daemon has.
+    from observer.access import Access  # noqa: PLC0415
+
+    access = Access(
+        file,
+        on_change=lambda told: logger.info("web config is read again", **told),
+        on_trouble=lambda why: logger.warning("web config refused", error=why),
+    )
+    logger.info("web config", **access.told())
+    return access
+
+
+def _tell_unreadable(access: Access | None, logger: Logger) -> None:
+    """Tell of what root could read and the daemon, as who it is now, can't."""
+    for file in access.unreadable() if access is not None else ():
+        logger.warning("a change of this file needs a restart", unreadable=str(file))
+
+
+def _listener(address: str | None, exits: ExitStack) -> socket.socket | None:
+    """Listen for those who ask for metrics. Raises ListenError."""
+    if address is None:
+        return None
+    gid = _ids()[1]  # whose members may open a unix socket
+    own = os.geteuid() == 0 and gid != privileges.NOBODY
+    listener = listen(address, group=gid if own else None)
+    exits.enter_context(listener)
+    exits.callback(leave, address)
+    return listener
 
 
 def _asked(options: Options) -> tuple[socket.socket | None, str | None]:

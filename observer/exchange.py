@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from time import monotonic
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 HEAD_BYTES = 16 << 10  # of request line and headers
 TEXT = "text/plain; charset=utf-8"
 
 # A page runs nothing, loads nothing, sends nothing and is no part of another one.
 _POLICY = (
-    "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+    "default-src 'none'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_REQUEST_LINE = re.compile(r"([A-Z]+) (/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[0-9]")
+# What is asked for may be a whole URL, as of a proxy; a server must know that.
+_REQUEST_LINE = re.compile(
+    r"([A-Z]{1,20}) (?:https?://[^/? ]+)?(/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[0-9]"
+)
 
 
 class Response(NamedTuple):
@@ -33,87 +37,83 @@ class Response(NamedTuple):
     status: HTTPStatus
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-class _Request(NamedTuple):
+class Credentials(str):
+    """What no log line or traceback shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+class Request(NamedTuple):
+    """What a client asks for."""
+
     method: str
     path: str
     accept: str  # printable
+    authorization: Credentials  # empty as well when there is more than one
 
 
 Route = Callable[[str], Response]  # takes the Accept header
 
 
-def answer(
-    connection: socket.socket, routes: Mapping[str, Route], deadline: float
-) -> None:
-    """Read one request and send its answer, all before the deadline (monotonic).
+class Encryption(Protocol):
+    """How connections are encrypted; all of it raises OSError where it fails."""
 
-    Raises OSError when the client left or was too slow.
+    def wrapped(self, connection: socket.socket) -> socket.socket:
+        """Return the connection as one that is to be encrypted."""
+
+    def greet(self, connection: socket.socket) -> None:
+        """Agree with the client on a key, and see who it is."""
+
+    def take_leave(self, connection: socket.socket) -> None:
+        """Tell the client that no more comes, without waiting for it."""
+
+
+class Rules(Protocol):
+    """Who may ask, and how; the same for a connection from beginning to end."""
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """Return how the connection is encrypted."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return headers of all answers."""
+
+    def refusal(
+        self, authorization: str, source: str, deadline: float
+    ) -> Response | None:
+        """Return what who has no right to be answered is told instead."""
+
+
+class Open(NamedTuple):
+    """No rules: everybody is answered."""
+
+    encryption: None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def refusal(self, *_: object) -> None:
+        """Refuse nobody."""
+
+
+def read(connection: socket.socket, deadline: float) -> Request | HTTPStatus:
+    """Read a request without its body; a status says what is wrong with it.
+
+    All of it comes before the deadline (monotonic). Raises OSError when the client
+    left or was too slow.
     """
-    request = _read(connection, deadline)
-    response = _response(request, routes)
-    body = response.body
-    if isinstance(request, _Request) and request.method == "HEAD":
-        body = b""
-    _limit(connection, deadline)
-    connection.sendall(_head(response) + body)
-    _drain(connection, deadline)
-
-
-def refuse(connection: socket.socket) -> None:
-    """Close a connection for which there is no room, at once."""
-    response = _plain(HTTPStatus.SERVICE_UNAVAILABLE)
-    with connection, suppress(OSError):
-        connection.setblocking(False)
-        connection.send(_head(response) + response.body)
-
-
-def _response(request: _Request | HTTPStatus, routes: Mapping[str, Route]) -> Response:
-    if isinstance(request, HTTPStatus):
-        return _plain(request)
-    if request.method not in ("GET", "HEAD"):
-        return _plain(HTTPStatus.METHOD_NOT_ALLOWED)
-    route = routes.get(request.path)
-    return route(request.accept) if route else _plain(HTTPStatus.NOT_FOUND)
-
-
-def _plain(status: HTTPStatus) -> Response:
-    return Response(status, TEXT, f"{status.phrase}\n".encode("ascii"))
-
-
-def _head(response: Response) -> bytes:
-    lines = [
-        f"HTTP/1.1 {response.status} {response.status.phrase}",
-        f"Date: {formatdate(usegmt=True)}",
-        f"Content-Type: {response.content_type}",
-        f"Content-Length: {len(response.body)}",
-        "Connection: close",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        _POLICY,
-        "Referrer-Policy: no-referrer",
-    ]
-    if response.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: GET, HEAD")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def _limit(connection: socket.socket, deadline: float) -> None:
-    """Let the next call on the connection take no longer than the deadline."""
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimeoutError
-    connection.settimeout(left)
-
-
-def _read(connection: socket.socket, deadline: float) -> _Request | HTTPStatus:
-    """Read a request without its body; a status says what is wrong with it."""
-    head = b""
-    while (end := _END_OF_HEAD.search(head)) is None:
+    head = bytearray()
+    searched = 0
+    while (end := _END_OF_HEAD.search(head, searched)) is None:
         if len(head) > HEAD_BYTES:
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        _limit(connection, deadline)
+        searched = max(0, len(head) - 3)
+        limit(connection, deadline)
         chunk = connection.recv(4096)
         if not chunk:
             raise ConnectionResetError
@@ -121,21 +121,115 @@ def _read(connection: socket.socket, deadline: float) -> _Request | HTTPStatus:
     return _parse(head[: end.start()].decode("latin-1"))
 
 
-def _parse(head: str) -> _Request | HTTPStatus:
+def write(
+    connection: socket.socket,
+    request: Request | HTTPStatus,
+    routes: Mapping[str, Route],
+    rules: Rules,
+    deadline: float,
+) -> None:
+    """Send the answer before the deadline. Raises OSError when that can't be."""
+    response = _response(request, routes, rules, _source(connection), deadline)
+    body = response.body
+    if isinstance(request, Request) and request.method == "HEAD":
+        body = b""
+    rest = memoryview(_head(response, rules.headers) + body)
+    while rest:  # sendall of TLS would take the time anew for each record
+        limit(connection, deadline)
+        rest = rest[connection.send(rest) :]
+
+
+def drain(connection: socket.socket, deadline: float) -> None:
+    """Wait for the client to close: a close before that could destroy the answer.
+
+    What comes is not looked at, nor decrypted.
+    """
+    socket.socket.shutdown(connection, socket.SHUT_WR)
+    limit(connection, deadline)
+    while socket.socket.recv(connection, 4096):
+        limit(connection, deadline)
+
+
+def refuse(connection: socket.socket) -> None:
+    """Close a connection for which there is no room, at once."""
+    response = plain(HTTPStatus.SERVICE_UNAVAILABLE)
+    with connection, suppress(OSError):
+        connection.setblocking(False)
+        connection.send(_head(response, {}) + response.body)
+
+
+def limit(connection: socket.socket, deadline: float) -> None:
+    """Let the next call on the connection take no longer than the deadline."""
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+
+
+def plain(status: HTTPStatus, *headers: tuple[str, str]) -> Response:
+    """Return an answer that has only its status to tell."""
+    return Response(status, TEXT, f"{status.phrase}\n".encode("ascii"), headers)
+
+
+def _source(connection: socket.socket) -> str:
+    """Return the address of the client, empty on a unix socket."""
+    peer = connection.getpeername()
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _response(
+    request: Request | HTTPStatus,
+    routes: Mapping[str, Route],
+    rules: Rules,
+    source: str,
+    deadline: float,
+) -> Response:
+    if isinstance(request, HTTPStatus):
+        return plain(request)
+    refusal = rules.refusal(request.authorization, source, deadline)
+    if refusal is not None:
+        return refusal
+    if request.method not in ("GET", "HEAD"):
+        return plain(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", "GET, HEAD"))
+    route = routes.get(request.path)
+    return route(request.accept) if route else plain(HTTPStatus.NOT_FOUND)
+
+
+def _head(response: Response, more: Mapping[str, str]) -> bytes:
+    headers = {
+        "Date": formatdate(usegmt=True),
+        "Content-Type": response.content_type,
+        "Content-Length": str(len(response.body)),
+        "Connection": "close",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": _POLICY,
+        "Referrer-Policy": "no-referrer",
+        **dict(response.headers),
+        **more,
+    }
+    lines = [
+        f"HTTP/1.1 {response.status} {response.status.phrase}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _parse(head: str) -> Request | HTTPStatus:
     request_line, *headers = (line.rstrip("\r") for line in head.split("\n"))
     match = _REQUEST_LINE.fullmatch(request_line)
     if match is None:
         return HTTPStatus.BAD_REQUEST
-    fields = (header.partition(":") for header in headers)
-    accept = ", ".join(
-        value.strip() for name, _, value in fields if name.lower() == "accept"
+    fields = [header.partition(":") for header in headers]
+    accept = ", ".join(_values(fields, "accept"))
+    authorization = _values(fields, "authorization")
+    return Request(
+        match[1],
+        match[2],
+        accept if accept.isprintable() else "",
+        Credentials(authorization[0] if len(authorization) == 1 else ""),
     )
-    return _Request(match[1], match[2], accept if accept.isprintable() else "")
 
 
-def _drain(connection: socket.socket, deadline: float) -> None:
-    """Wait for the client to close: a close before that could destroy the answer."""
-    connection.shutdown(socket.SHUT_WR)
-    _limit(connection, deadline)
-    while connection.recv(4096):
-        _limit(connection, deadline)
+def _values(fields: Iterable[tuple[str, str, str]], wanted: str) -> list[str]:
+    return [value.strip() for name, _, value in fields if name.lower() == wanted]

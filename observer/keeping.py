@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from observer.findings import Finding
     from observer.log import Logger
     from observer.regression import Regression
-    from observer.store import Kept, Store
+    from observer.store import Kept, Limits, Store
 
 # After a restart the same findings must stand again before those of before can end.
 SETTLED_NS: Final = HOLD_NS + 2_000_000_000
@@ -43,6 +43,11 @@ class Keeping:
         """Begin to keep; privileges must be dropped before."""
         if self._store is not None:
             self._store.start()
+
+    def limit(self, limits: Limits) -> None:
+        """Keep so much from now on."""
+        if self._store is not None:
+            self._store.limit(limits)
 
     def sinks(self) -> tuple[Store | Regression, ...]:
         """Return where observations are to go."""

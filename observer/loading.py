@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final, Self
 
+from observer import listening, notify
+
 # Nothing is imported from the directory that we happen to be in (-P), nor are
 # packages looked for (-S), which takes longer than to attach: it needs none.
 _CODE: Final = """\
@@ -56,9 +58,12 @@ class Loading:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             whole = [*command, "--fd", str(theirs.fileno()), *arguments]
+            # What systemd passed and wants to hear is between it and us.
+            ours = {*listening.PASSED, *notify.NAMES}
+            environment = {k: v for k, v in os.environ.items() if k not in ours}
             # A group of its own keeps a terminal's Ctrl-C away from it.
             self._loader = subprocess.Popen(
-                whole, pass_fds=[theirs.fileno()], process_group=0
+                whole, pass_fds=[theirs.fileno()], process_group=0, env=environment
             )
 
     def hooked(self) -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-FIXED = 147  # series that there are always; a test counts them
+FIXED = 148  # series that there are always; a test counts them
 # Of the limit: the least that drivers have however many devices there are.
 _DRIVERS = 0.25
 # Series of what has no room: decisions, probes and one histogram of "other".
@@ -76,6 +76,7 @@ class State(NamedTuple):
     missing: int = 0  # hooks that should be attached and are not
     alive: float = 0  # Unix time of the main loop's last turn
     devices: int = 0  # of the machine
+    web_config: bool = True  # what its files say holds, or there are none
 
 
 class About(NamedTuple):
@@ -138,6 +139,11 @@ class Metrics(Collector):
         self._of_process = sum(
             len(family.samples) for family in self._process.collect()
         )
+
+    def allow(self, limit: int) -> None:
+        """Have so many series at most from now on."""
+        with self._lock:
+            self._limit, self._room = min(limit, MOST), None
 
     def __call__(self, observation: Observation) -> None:
         """Enter how long a probe took, or a decision waited."""
@@ -220,6 +226,11 @@ class Metrics(Collector):
         yield from self._machine(state)
         yield from _store(state.store)
         yield from _about(self._about)
+        yield _gauge(
+            "web_config_reload_success",
+            "Whether the files of --web.config.file could be used as they are now.",
+            {(): state.web_config},
+        )
         yield _gauge(
             "alive_timestamp_seconds",
             "Unix time of the last turn of the main loop.",

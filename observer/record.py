@@ -211,10 +211,11 @@ class Action(StrEnum):
     REMOVE = "remove"
     BIND = "bind"
     UNBIND = "unbind"
+    CHANGE = "change"  # of a device: something else, as a link that is new
 
 
 class Uevent(NamedTuple):
-    """The kernel's message that a PCI device or a PCI driver came, went or was bound.
+    """The kernel tells that a PCI device or driver came, went, was bound or changed.
 
     Of a device: `address`, and `driver` where the message names it. Of a driver, which
     is added and removed only: `driver` alone.

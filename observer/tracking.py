@@ -124,6 +124,7 @@ class Tracker:
             address for address, device in self._devices.items() if device.driver
         }
         self._unregistered: dict[str, int] = {}  # ktime, by name; the uevent to come
+        self._changed: dict[str, int] = {}  # ktime of the last such uevent, by address
         self._groups: dict[str, int] = {}  # the first IOMMU group seen, by address
         self._lost: Counter[LossStage] = Counter()
         self._device_events: EventHistory[Event] = EventHistory(DEVICE_EVENTS)
@@ -202,7 +203,8 @@ class Tracker:
     def last_event_ns(self, address: str) -> int:
         """Return when something was last seen to happen to a device; 0: never."""
         event = self._device_events.last(address)
-        return 0 if event is None else event.ktime_ns
+        changed_ns = self._changed.get(address, 0)
+        return changed_ns if event is None else max(event.ktime_ns, changed_ns)
 
     # Drivers.
 
@@ -427,6 +429,11 @@ class Tracker:
                 self._driver_told(uevent, uevent.driver)
             return
         address = uevent.address
+        if uevent.action is Action.CHANGE:  # a VF has its physfn only then
+            if address in self._devices or address in self.stale:
+                self._changed[address] = uevent.ktime_ns
+            self._doubt(address)
+            return
         if uevent.action is Action.UNBIND and uevent.driver is None:
             uevent = uevent._replace(driver=self._unbound_from(address))
         self._remember(address, uevent)
@@ -476,6 +483,7 @@ class Tracker:
 
     def _remove(self, address: str) -> None:
         self.stale.discard(address)
+        self._changed.pop(address, None)
         self._bound_before.discard(address)
         self._bound.pop(address, None)
         self._device_events.mark(address, present=False)

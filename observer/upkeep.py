@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RECONCILE_NS: Final = 300_000_000_000
 RETRY_NS: Final = 1_000_000_000  # when too much happened during a look
-AGAIN_NS: Final = 100_000_000  # more than an event takes that sysfs came before
+AGAIN_NS: Final = 1_000_000_000  # more than an event takes that sysfs came before
 AUDIT_NS: Final = 1_000_000_000  # between two audits of a picture that changes
 # ... and of one that does not: some findings end with time.
 AGED_NS: Final = 300_000_000_000
@@ -87,6 +87,10 @@ class Upkeep:
         self._audited_version = -1
         self._audited: Machine | None = None
         self.looks = 0  # at everything, that were compared
+
+    def select(self, selection: Selection) -> None:
+        """Have other devices in the metrics from the next audit on."""
+        self._selection = selection
 
     def hurry(self) -> None:
         """Look at everything with the next step; from any thread."""

@@ -20,9 +20,10 @@ from servers.prometheus import Prometheus
 from test_servers import FLEET, HOST, NO_SCRAPES, prometheus
 
 from observer.landing import render
+from observer.listening import listen
 from observer.log import spelled_time
 from observer.pages import routes
-from observer.server import Server, listen
+from observer.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from kept import keep
 from machines import device
 from pictures import file_of
 
-from observer import __version__, control
+from observer import __version__, cli, control
 from observer.boot_args import command_line
 from observer.btf import Btf
 from observer.cli import FINDING, GOOD, UNOBSERVABLE, USAGE, main
@@ -358,9 +358,56 @@ def test_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bad_address(capsys: pytest.CaptureFixture[str]) -> None:
     """An address that can't be listened on is wrong usage."""
-    assert USAGE == main(["run", "--listen", "nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--listen", "nowhere"])
+    assert USAGE == ended.value.code
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "--listen: 'nowhere' is no address to listen on: write 127.0.0.1" in line
+
+
+@pytest.mark.parametrize("words", [["run", "--config"], ["config", "--check"]])
+def test_bad_configuration(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each mistake, and nothing is begun."""
+    file = tmp_path / "x.toml"
+    file.write_text("series = 1\nfrob = 2\n")
+    assert USAGE == main([*words, str(file)])
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"pci-observer: {file}:1: series: 1 is not within 200 and 2000" == first
+    assert second.startswith(f"pci-observer: {file}:2: frob: there is no such option;")
+
+
+def test_good_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is good is said, or shown; the file that it names is looked at as well."""
+    file, web = tmp_path / "x.toml", tmp_path / "web.yml"
+    file.write_text(f'series = 200\nweb.config.file = "{web}"\n')
+    web.write_text("http_server_config: {}\n")
+    assert GOOD == main(["config", "--check", str(file)])
+    assert f"{file}: 2 options are set, all well\n" == capsys.readouterr().out
+    assert GOOD == main(["config", "--show", str(file)])
+    assert "\nseries = 200\n" in capsys.readouterr().out
+    web.write_text("x: 1\n")
+    assert USAGE == main(["config", "--check", str(file)])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("pci-observer: 'nowhere' is no address to listen on: ")
+    assert line.startswith(f"pci-observer: {web}:1: x: ")
+
+
+def test_configuration_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line goes before the file, also when that is read again."""
+    file = tmp_path / "x.toml"
+    file.write_text("series = 200\nstate-days = 3\n")
+    taken: list[Any] = []
+    verbs = {"run": lambda options: taken.append(options) or GOOD}
+    monkeypatch.setattr(cli, "_VERBS", verbs)
+    assert GOOD == main(["run", "--series=250", "--config", str(file)])
+    (options,) = taken
+    assert (250, 3) == (options.series, options.state_days)
+    file.write_text("series = 200\nstate-days = 4\n")
+    again = options.read()
+    assert (250, 4 * 86400 * 10**9) == (again.selection.limit, again.limits.age_ns)
 
 
 def test_run_unobservable() -> None:

@@ -26,10 +26,10 @@ MACHINE = {"release": "6.1.0", "devices": [{"driver_override": "\udcff\x1b[31m"}
 
 
 @contextmanager
-def daemon(path: Path, *, connections: int = 16) -> Iterator[Server]:
+def daemon(path: Path) -> Iterator[Server]:
     """Serve as the daemon does."""
     pages = control.routes(machine=lambda: MACHINE, status=lambda: {"lost": 0})
-    server = Server(control.listen(path), pages, connections=connections)
+    server = Server(control.listen(path), pages)
     server.start()
     yield server
     server.stop()
@@ -246,10 +246,24 @@ def test_endless(tmp_path: Path) -> None:
 def test_no_room(tmp_path: Path) -> None:
     """A daemon with all connections taken says that it is busy."""
     path = tmp_path / "observer.sock"
-    with daemon(path, connections=1), socket.socket(socket.AF_UNIX) as first:
+    asked, released = threading.Event(), threading.Event()
+
+    def status() -> dict[str, object]:
+        asked.set()
+        released.wait(PATIENCE_S)
+        return {}
+
+    pages = control.routes(machine=dict, status=status)
+    server = Server(control.listen(path), pages, connections=1)
+    server.start()
+    with socket.socket(socket.AF_UNIX) as first:
         first.connect(str(path))
+        first.sendall(b"GET /status HTTP/1.1\r\n\r\n")
+        assert asked.wait(PATIENCE_S)
         with pytest.raises(ControlError, match="busy; try again"):
             fetch(path, "/status")
+        released.set()
+    server.stop()
 
 
 def test_refused_before_the_request(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ The whole daemon on real kernels is observed in test_live.py.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,12 +27,13 @@ from kept import keep
 from observations import probe
 from scripted_hooks import Hooks
 
-from observer import control, log, snapshot
+from observer import control, log, privileges, snapshot
 from observer.boot_coverage import Coverage
 from observer.cli import GOOD, main
 from observer.daemon import Daemon, Options, Recorder, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
+from observer.listening import ListenError
 from observer.loading import AttachError
 from observer.looking import Look, Looker
 from observer.record import (
@@ -50,7 +53,6 @@ from observer.recording import Header, Recording, Writer
 from observer.registered import Inventory
 from observer.regression import Regression
 from observer.series import Selection
-from observer.server import ListenError
 from observer.status_page import Status
 from observer.store import FILE, Archive, Store
 from observer.upkeep import realtime_offset
@@ -117,6 +119,26 @@ except TextfileError as e:
     print(e)
 assert not hooks.attached
 """
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from observer import daemon
+from scripted_hooks import Hooks
+
+class Quiet(Hooks):
+    def wait(self, timeout_seconds):
+        time.sleep(0.02)
+        return False
+
+options = daemon.Options(
+    address=sys.argv[1], web_config=Path(sys.argv[2]), answer=False, log_level="debug"
+)
+daemon.run(options, attach_hooks=lambda: Quiet())
+"""
+# The hash of "hunter2", and where no secret must be.
+HASH = "$2b$04$FvtZHxYKYaqfP5DtgTJFMOkgbVFLlUQ.tQJJMLdL7cFQJBLB8CffK"
+SECRETS = ("hunter", "aHVudGVy", base64.b64encode(b"a:hunter2").decode(), HASH[7:20])
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -683,6 +705,81 @@ def test_bad_address() -> None:
 
     with pytest.raises(ListenError):
         run(Options(address="nowhere"), attach_hooks=never)
+
+
+def test_bad_web_config(tmp_path: Path) -> None:
+    """The file as well; one that nobody would go by is refused."""
+
+    def never() -> Attachment:
+        raise AssertionError
+
+    path = tmp_path / "web.yml"
+    path.write_text("users: 1")
+    with pytest.raises(ListenError, match=r"web\.yml:1: users: no such key"):
+        run(Options(address=":0", web_config=path), attach_hooks=never)
+    with pytest.raises(ListenError, match="of no use with --listen none"):
+        run(Options(web_config=path), attach_hooks=never)
+
+
+def asked_by(path: Path, words: str) -> tuple[int, str]:
+    """Ask for metrics on a unix socket as this user; return status and answer."""
+    header = base64.b64encode(words.encode())
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(path))
+        request = b"GET /metrics HTTP/1.1\r\nAuthorization: Basic " + header
+        client.sendall(request + b"\r\n\r\n")
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    return int(answer.split()[1]), answer.decode()
+
+
+def test_access_of_a_run(tmp_path: Path) -> None:
+    """Who knows the password is answered; the file is read again; no secret is told."""
+    stores.let_in(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(tmp_path, privileges.unprivileged_ids()[0], -1)
+    web_config, path = tmp_path / "web.yml", tmp_path / "metrics.sock"
+    web_config.write_text(f"basic_auth_users: {{a: {HASH}}}")
+    web_config.chmod(0o644)  # for who gave up root
+    success = "\npci_observer_web_config_reload_success"
+    here = str(Path(__file__).parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN, f"unix:{path}", web_config],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert 401 == asked_by(path, "a:hunter3")[0]
+        status, answer = asked_by(path, "a:hunter2")
+        assert (200, True) == (status, f"{success} 1.0\n" in answer)
+        web_config.write_text("basic_auth_users: {a: hunter4}")
+        while f"{success} 0.0\n" not in asked_by(path, "a:hunter2")[1]:
+            assert time.monotonic() < deadline
+        child.terminate()
+        _, told = child.communicate(timeout=30)
+    lines = [json.loads(line) for line in told.splitlines()]
+    (first, refused) = [line for line in lines if "web config" in line["event"]]
+    assert {
+        "event": "web config",
+        "file": str(web_config),
+        "tls": False,
+        "clients": None,
+        "users": 1,
+    } == without_time(first)
+    assert {
+        "event": "web config refused",
+        "error": f"{web_config}:1: basic_auth_users: what stands after the name is no "
+        "bcrypt hash; htpasswd -nBC 10 NAME prints a line with one",
+    } == without_time(refused)
+    assert [] == [secret for secret in SECRETS if secret in told]
+    assert ("stopped", 0) == (lines[-1]["event"], child.returncode)
+    assert not path.exists()
 
 
 def ran(child: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from exported import PREFIX, families
 
-from observer import __version__
+from observer import __version__, web_config
 from observer.cli import main
 from observer.disagreement import Field
 from observer.findings import Name
@@ -116,6 +116,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "history",
         "preflight",
         "boot-args",
+        "config",
     )
     offered = "".join(help_of([verb], capsys) for verb in verbs)
     for option in set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - {
@@ -144,6 +145,50 @@ def test_label_values() -> None:
         if values
     }
     assert {key: set(map(str, values)) for key, values in VALUES.items()} == listed
+
+
+ACCESS = (ROOT / "docs/access.md").read_text(encoding="utf-8")
+
+
+def yaml_blocks() -> list[str]:
+    """Return the files that docs/access.md shows."""
+    return re.findall(r"(?ms)^```yaml\n(.*?)^```$", ACCESS)
+
+
+def test_web_config_keys() -> None:
+    """docs/access.md lists the keys that are taken, and no other ones."""
+    taken = {
+        f"{where}.{key}" if where else key
+        for where, keys in web_config.KEYS.items()
+        for key in keys
+    }
+    assert taken == rows(ACCESS, "key").keys()
+
+
+def test_web_config_example() -> None:
+    """The file that docs/access.md shows is taken; so is the one for Prometheus."""
+    shown = web_config.parse(Path("web.yml"), yaml_blocks()[0].encode())
+    assert shown.tls is not None
+    assert ("TLS13", {"prometheus"}) == (shown.tls.min_version, shown.users.keys())
+    other = web_config.read(ROOT / "docs/collection/web-config.yml")
+    assert {"operator"} == other.users.keys()
+
+
+def test_web_config_scrape(tmp_path: Path) -> None:
+    """Prometheus takes what docs/access.md tells it."""
+    text = yaml_blocks()[1].replace("/etc/prometheus", str(tmp_path))
+    for name in re.findall(rf"{re.escape(str(tmp_path))}/(\S+)", text):
+        (tmp_path / name).touch()
+    path = tmp_path / "prometheus.yml"
+    path.write_text(text)
+    done = subprocess.run(
+        ["promtool", "check", "config", path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
 
 
 def test_semantics() -> None:

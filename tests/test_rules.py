@@ -25,6 +25,7 @@ NAMES = (
     "HookMissing",
     "Absent",
     "StoreDegraded",
+    "WebConfigRefused",
     "FleetRegression",
 )
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from observer.exchange import HEAD_BYTES, TEXT, Response
+from observer.listening import listen
 from observer.pages import routes
-from observer.server import ListenError, Server, listen
+from observer.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,21 @@ def hello(accept: str) -> Response:
     return Response(HTTPStatus.OK, TEXT, f"accept={accept}".encode())
 
 
+class Held:
+    """A page that takes as long as a test wants."""
+
+    def __init__(self) -> None:
+        """Take no request yet."""
+        self.asked = threading.Semaphore(0)
+        self.released = threading.Semaphore(0)
+
+    def __call__(self, _accept: str) -> Response:
+        """Answer when the test says so."""
+        self.asked.release()
+        self.released.acquire(timeout=PATIENCE_S)
+        return Response(HTTPStatus.OK, TEXT, b"held")
+
+
 @contextmanager
 def serving(
     *,
@@ -33,11 +49,13 @@ def serving(
     timeout_s: float = 5.0,
     grace_s: float = 1.0,
     body: bytes = b"x" * (8 << 20),
+    held: Held | None = None,
 ) -> Iterator[tuple[str, int]]:
     """Run a server on a free port and yield its address."""
     listener = listen("127.0.0.1:0")
     pages = {
         "/hello": hello,
+        "/held": held or Held(),
         "/big": lambda _accept: Response(HTTPStatus.OK, TEXT, body),
     }
     server = Server(
@@ -218,22 +236,87 @@ def workers() -> int:
 
 
 def test_no_room() -> None:
-    """Among young connections, one too many gets 503 at once and the others stay."""
-    with serving(connections=2, grace_s=PATIENCE_S) as address, ExitStack() as stack:
-        idle = [stack.enter_context(connected(address)) for _ in range(2)]
-        wait_for_worker_threads(2)
+    """Among those being answered, one too many gets 503 at once and they stay."""
+    held = Held()
+    with (
+        serving(connections=2, grace_s=PATIENCE_S, held=held) as address,
+        ExitStack() as stack,
+    ):
+        asked = [stack.enter_context(connected(address)) for _ in range(2)]
+        for connection in asked:
+            connection.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+            assert held.asked.acquire(timeout=PATIENCE_S)
         refused = get(address)
-        idle[0].sendall(b"GET /hello HTTP/1.1\r\n\r\n")
-        assert (refused, status(rest(idle[0]))) == (503, 200)
+        held.released.release(2)
+        statuses = [status(rest(connection)) for connection in asked]
+    assert (503, [200, 200]) == (refused, statuses)
+
+
+def test_long_answers_give_way() -> None:
+    """After a while the oldest of those being answered gives its place."""
+    held = Held()
+    with (
+        serving(connections=1, grace_s=0.0, held=held) as address,
+        connected(address) as connection,
+    ):
+        connection.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+        assert held.asked.acquire(timeout=PATIENCE_S)
+        assert 200 == get(address)
+        held.released.release()
+        assert b"" == rest(connection)
+
+
+def test_who_gives_way() -> None:
+    """Who was answered does before who sent a part, and then the oldest of these."""
+    with serving(connections=2) as address, ExitStack() as stack:
+        parts = []
+        for _ in range(15):
+            parts.append(stack.enter_context(connected(address)))
+            parts[-1].sendall(b"GET /hel")
+        wait_for_worker_threads(15)
+        answered = stack.enter_context(connected(address))
+        answered.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest_of_answer(answered))
+        for _ in range(5):  # in the place of `answered`
+            assert 200 == get(address)
+        wait_for_worker_threads(15)
+        stack.enter_context(connected(address)).sendall(b"GET /hel")
+        wait_for_worker_threads(16)
+        assert 200 == get(address)  # in the place of the first
+        assert b"" == rest(parts[0])
+        parts[1].sendall(b"lo HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest(parts[1]))
+
+
+def rest_of_answer(connection: socket.socket) -> bytes:
+    """Read an answer, but do not let the server see that it came."""
+    data = b""
+    while not data.endswith(b"accept="):
+        data += connection.recv(65536)
+    return data
+
+
+def test_quiet_clients_give_way() -> None:
+    """The oldest of hundreds that say nothing, for which there is no thread."""
+    with serving() as address, ExitStack() as stack:
+        wait_for_worker_threads(0)  # of other tests
+        quiet = [stack.enter_context(connected(address)) for _ in range(256)]
+        threading.Event().wait(0.1)  # all had their chance, but one is enough
+        assert 200 == get(address)
+        assert b"" == rest(quiet[0])
+        wait_for_worker_threads(0)  # of the one that asked
+        quiet[1].sendall(b"GET /hello HTTP/1.1\r\n\r\n")
+        assert 200 == status(rest(quiet[1]))
 
 
 def test_slow_clients_give_way() -> None:
     """When slow clients hold all connections, a scrape gets the oldest one's place."""
-    with serving(connections=4, grace_s=0.0) as address, ExitStack() as stack:
-        slow = [stack.enter_context(connected(address)) for _ in range(4)]
-        for connection in slow:
-            connection.sendall(b"GET /hel")
-        wait_for_worker_threads(4)
+    with serving(connections=1) as address, ExitStack() as stack:
+        slow = []
+        for _ in range(8):
+            slow.append(stack.enter_context(connected(address)))
+            slow[-1].sendall(b"GET /hel")
+        wait_for_worker_threads(8)
         assert (get(address), rest(slow[0])) == (200, b"")
 
 
@@ -272,76 +355,6 @@ def test_stop() -> None:
     with serving() as address:
         get(address)
     listen(f"127.0.0.1:{address[1]}").close()
-
-
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:0", "localhost:0", "[::1]:0", ":0", "[::]:0"]
-)
-def test_listen(address: str) -> None:
-    """IPv4, IPv6, names and the empty host, every interface, can be listened on."""
-    with listen(address) as listener:
-        assert listener.getsockname()[1] > 0
-
-
-def test_listen_everywhere() -> None:
-    """The empty host takes IPv4 and IPv6 clients."""
-    with listen(":0") as listener:
-        port = listener.getsockname()[1]
-        for host in ("127.0.0.1", "::1"):
-            socket.create_connection((host, port), timeout=PATIENCE_S).close()
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "9817",
-        "127.0.0.1",
-        "127.0.0.1:",
-        "127.0.0.1:65536",
-        "127.0.0.1:http",
-        "127.0.0.1:\N{ARABIC-INDIC DIGIT THREE}",
-        "::1:9817",
-        "[::1]",
-        "http://[::1]:9817",
-        "\udcff:1",
-    ],
-)
-def test_bad_address(address: str) -> None:
-    """What is no address is refused with a sentence that shows how to write one."""
-    with pytest.raises(ListenError) as caught:
-        listen(address)
-    assert str(caught.value) == (
-        f"{address!r} is no address to listen on: write 127.0.0.1:9817, [::1]:9817, "
-        "or :9817 for every interface."
-    )
-
-
-def test_port_in_use() -> None:
-    """A port in use is refused with a sentence that says what to do."""
-    with listen("127.0.0.1:0") as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(ListenError) as caught:
-            listen(address)
-    assert str(caught.value) == (
-        f"Can't listen on {address}: "
-        "the port is in use; stop its user or choose another one."
-    )
-
-
-@pytest.mark.parametrize(
-    ("address", "cause"),
-    [
-        ("192.0.2.1:0", "this machine has no such address"),
-        ("a..b:0", "no such host"),
-        ("1.2.3.4.5:0", "no such host"),
-    ],
-)
-def test_foreign_address(address: str, cause: str) -> None:
-    """An address of another machine, or of none, is refused with its cause."""
-    with pytest.raises(ListenError) as caught:
-        listen(address)
-    assert str(caught.value) == f"Can't listen on {address}: {cause}."
 
 
 def pages(state: str = "running", *, ready: bool = True) -> dict[str, Response]:

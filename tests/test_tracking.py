@@ -301,6 +301,19 @@ def test_device_that_came_is_read_and_one_that_went_is_gone() -> None:
     assert {ADDRESS} == seen.stale
 
 
+def test_device_that_changed_is_read_again() -> None:
+    """A look from before the change does not count; nothing is told in the history."""
+    seen = tracker()
+    seen(Uevent(1010, Action.CHANGE, ADDRESS, None))
+    assert {ADDRESS} == seen.stale
+    assert 1010 == seen.last_event_ns(ADDRESS)
+    assert () == seen.machine(0).device_events.get(ADDRESS, ())
+    seen(Uevent(1020, Action.REMOVE, ADDRESS, None))
+    seen(Uevent(1030, Action.CHANGE, "0000:00:02.1", None))
+    assert 0 == seen.last_event_ns("0000:00:02.1")  # nothing is kept of strangers
+    assert 1020 == seen.last_event_ns(ADDRESS)
+
+
 def test_group_before() -> None:
     """A device that came back in another IOMMU group says so, until it is back."""
     seen = tracker(devices={ADDRESS: DEVICE._replace(iommu_group=42)})

@@ -89,6 +89,12 @@ def test_time_and_hostile_text() -> None:
     assert Uevent(7, Action.BIND, NIC, "a=b\udcff\n") == parse(data, 7)
 
 
+def test_change() -> None:
+    """A device that changed is one event; so is told that a VF has its physfn now."""
+    assert Uevent(7, Action.CHANGE, NIC, None) == parse(of_device("change"), 7)
+    assert None is parse(of_driver("change", "/bus/pci/drivers/e1000"), 7)
+
+
 def test_domain_of_five_digits() -> None:
     """VMD's domains are longer."""
     event = parse(of_device("add", PCI_SLOT_NAME="10000:e1:00.7"), 0)
@@ -105,7 +111,6 @@ def test_domain_of_five_digits() -> None:
         of_device()[:-1],
         of_device()[:40],
         of_device() + b"X",
-        of_device("change"),
         of_device("online"),
         of_device("bind", SUBSYSTEM="usb"),
         of_device("bind", SYNTH_UUID="0"),

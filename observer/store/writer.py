@@ -111,6 +111,10 @@ class Store:
         if waiting == HASTE:
             self._wake.set()
 
+    def limit(self, limits: Limits) -> None:
+        """Keep so much, from the next commit on."""
+        self._limits = limits
+
     def keep_bindings(self, machine: Machine) -> None:
         """Keep what is bound now."""
         self._wanted = self._wanted._replace(machine=machine)

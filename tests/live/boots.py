@@ -94,7 +94,8 @@ def progress(config: pytest.Config) -> Progress:
 
     def say(text: str) -> None:
         with capture.global_and_fixture_disabled():
-            print(f"\n{text}", flush=True)
+            # What shares the work with others has no other way to the terminal.
+            print(f"\n{text}", file=sys.stderr, flush=True)
 
     return say
 

@@ -98,8 +98,9 @@ class Watcher:
         """Read what the kernel says of the process and each of its threads."""
         process = self.process
         rss_kb = int(_status(process)["VmRSS"].split()[0])
-        # A client that asks for nothing keeps a thread busy, which counts as well.
-        with socket.create_connection((HOST, self._port)):
+        # A client that does not end its request keeps a thread, which counts as well.
+        with socket.create_connection((HOST, self._port)) as client:
+            client.sendall(b"GET ")
             time.sleep(CONNECT_SECONDS)
             threads = []
             for thread in sorted((process / "task").iterdir()):

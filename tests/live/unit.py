@@ -1,0 +1,288 @@
+"""The unit as it is shipped, under a booted systemd: python -m live.unit DIRECTORY.
+
+What it writes is gone with the guest: all of the file system is an overlay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from live import pci
+from live.installed import PACKAGE, asked, done, ready
+from observer.attachment import attach
+from observer.loading import AttachError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+# Neither below /home nor below /tmp, which the unit hides.
+HERE: Final = Path("/srv/pci-observer")
+UNITS: Final = Path("/etc/systemd/system")
+CONFIG: Final = Path("/etc/pci-observer/pci-observer.toml")
+BINARY: Final = Path("/usr/bin/pci-observer")
+LAUNCHER: Final = f"""\
+#!/usr/bin/python3 -I
+import sys
+packages = "{HERE}/.venv/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+sys.path[:0] = ["{HERE}", packages + "/site-packages"]
+from observer.cli import main
+sys.exit(main())
+"""
+METHODS: Final = ("fentry", "kprobe")
+NEEDED: Final = ("bpf", "perfmon", "syslog", "sys_admin")
+SHOWN: Final = (
+    *("ActiveState", "SubState", "Result", "MainPID", "NRestarts", "Type"),
+    *("StatusText", "ExecMainStatus"),
+)
+WRITES: Final = 200
+SECONDS: Final = 60
+
+
+def install() -> None:
+    """Install the units from the checkout, a launcher and the user."""
+    pci.run("ip", "link", "set", "lo", "up")
+    HERE.mkdir(exist_ok=True)
+    pci.run("mount", "--rbind", str(REPOSITORY), str(HERE))
+    BINARY.unlink(missing_ok=True)
+    BINARY.write_text(LAUNCHER)
+    BINARY.chmod(0o755)
+    for unit in ("pci-observer.service", "pci-observer.socket"):
+        shutil.copy(REPOSITORY / "systemd" / unit, UNITS)
+    shutil.rmtree("/var/lib/pci-observer", ignore_errors=True)
+    pci.run("useradd", "--system", "--home-dir=/", "--shell=/bin/false", PACKAGE)
+    CONFIG.parent.mkdir(exist_ok=True)
+    systemctl("daemon-reload")
+
+
+def systemctl(*words: str) -> dict[str, Any]:
+    """Run systemctl."""
+    return done("systemctl", *words)
+
+
+def shown(unit: str = PACKAGE) -> dict[str, str]:
+    """Return what systemd knows of the unit."""
+    told = systemctl("show", unit, f"--property={','.join(SHOWN)}")["out"]
+    return dict(line.split("=", 1) for line in told.splitlines())
+
+
+def metrics() -> dict[str, float]:
+    """Scrape it: value by name and labels, without the prefix."""
+    samples = {}
+    for line in asked("/metrics")[1].splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            samples[name.removeprefix("pci_observer_")] = float(value)
+    return samples
+
+
+def until(what: str, true: Any, seconds: float = SECONDS) -> bool:  # noqa: ANN401
+    """Wait until it is true; say what was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.2)
+    print(f"never: {what}", flush=True)
+    return False
+
+
+def threads(pid: str) -> list[dict[str, str]]:
+    """Return what the kernel says of each thread's privileges."""
+    wanted = {
+        *("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp"),
+        *("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"),
+    }
+    found = []
+    for task in Path("/proc", pid, "task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = (task / "status").read_text().splitlines()
+            fields = (line.split(":", 1) for line in lines if ":" in line)
+            found.append({k: " ".join(v.split()) for k, v in fields if k in wanted})
+    return found
+
+
+def modes() -> dict[str, str]:
+    """Return owner and mode of what the daemon made."""
+    paths = (
+        *("/run/pci-observer", "/run/pci-observer/observer.sock"),
+        *("/var/lib/pci-observer", "/var/lib/pci-observer/history.sqlite"),
+    )
+    return {path: done("stat", "-c", "%U %a", path)["out"].strip() for path in paths}
+
+
+def network(pid: str) -> dict[str, Any]:
+    """Return what the process has of the network."""
+    own, ours = (Path("/proc", p, "ns/net").readlink() for p in (pid, "self"))
+    devices = Path("/proc", pid, "net/dev").read_text().splitlines()[2:]
+    return {"own": own != ours, "devices": [d.split(":")[0].strip() for d in devices]}
+
+
+def decisions(address: str) -> None:
+    """Have the kernel decide, by a driver_override that comes and goes."""
+    for number in range(WRITES):
+        pci.write(f"devices/{address}/driver_override", f"none-{number % 3}\n")
+        pci.write("drivers_probe", address)
+    pci.write(f"devices/{address}/driver_override", "\n")
+
+
+def by(method: str) -> dict[str, Any]:
+    """Run the unit with one attach method, use it and stop it."""
+    CONFIG.write_text(f'attach = "{method}"\nseries = 250\n')
+    began = time.monotonic()
+    result: dict[str, Any] = {"start": systemctl("start", PACKAGE)}
+    result["seconds"] = time.monotonic() - began
+    result["unit"] = shown()
+    if not ready():
+        journal = done("journalctl", "--no-pager", "-o", "cat", "-n", "100")
+        return result | {"journal": journal["out"]}
+    pid = result["unit"]["MainPID"]
+    result["threads"], result["network"] = threads(pid), network(pid)
+    result["modes"] = modes()
+    result["before"] = metrics()
+    decisions(pci.addresses()["edu"])
+    told = "uevents are heard"
+    pci.write(f"devices/{pci.addresses()['nic']}/remove", "1")
+    pci.write("rescan", "1")
+    nic = pci.addresses()["nic"]
+    until(told, lambda: nic in done(str(BINARY), "status", "--once")["out"], 5)
+    time.sleep(2)
+    result["after"] = metrics()
+    result["status"] = done(str(BINARY), "status", "--once")
+    result["explain"] = done(str(BINARY), "explain", pci.addresses()["edu"])
+    result["reload"] = reload(method)
+    result["stop"] = systemctl("stop", PACKAGE)
+    result["stopped"] = shown()
+    result["socket"] = shown(f"{PACKAGE}.socket")
+    result["left"] = left()
+    journal = done("journalctl", "--no-pager", "-o", "cat", "-u", PACKAGE)
+    result["journal"] = journal["out"]
+    return result
+
+
+def left() -> list[str]:
+    """Return what is still in the kernel of ours."""
+    programs = json.loads(done("bpftool", "-j", "prog", "show")["out"] or "[]")
+    return [p["name"] for p in programs if str(p.get("name", "")).startswith("pci_")]
+
+
+def reload(method: str) -> dict[str, Any]:
+    """Reload a changed file, then a bad one."""
+    result: dict[str, Any] = {}
+    CONFIG.write_text(f'attach = "{method}"\nseries = 260\n')
+    result["good"] = systemctl("reload", PACKAGE)
+    until("new limit", lambda: metrics()["series_limit"] == 260)
+    result["limit"] = metrics()["series_limit"]
+    CONFIG.write_text("seris = 270\n")
+    result["bad"] = systemctl("reload", PACKAGE)
+    until("refusal", lambda: "refused" in shown()["StatusText"])
+    result["refused"] = shown()
+    result["limit_then"] = metrics()["series_limit"]
+    return result
+
+
+def troubles() -> dict[str, Any]:
+    """See what systemd does when the daemon hangs, is killed, or must not start."""
+    result: dict[str, Any] = {}
+    drop_in = UNITS / f"{PACKAGE}.service.d/test.conf"
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nWatchdogSec=4\nRestartSec=1\n")
+    systemctl("daemon-reload")
+    CONFIG.write_text("")
+    systemctl("start", PACKAGE)
+    time.sleep(10)
+    result["alive"] = shown()
+    os.kill(int(result["alive"]["MainPID"]), 19)
+    restarted = until("restart", lambda: shown()["NRestarts"] == "1")
+    result["hung"] = {"restarted": restarted, "ready": ready(), "unit": shown()}
+    os.kill(int(result["hung"]["unit"]["MainPID"]), 9)
+    restarted = until("restart", lambda: shown()["NRestarts"] == "2")
+    result["killed"] = {"restarted": restarted, "ready": ready(), "unit": shown()}
+    systemctl("stop", PACKAGE)
+    CONFIG.write_text("seris = 1\n")
+    result["misconfigured"] = systemctl("start", PACKAGE) | {"unit": shown()}
+    CONFIG.write_text('listen = "127.0.0.1:9817"\n')
+    result["listen"] = systemctl("start", PACKAGE) | {"unit": shown()}
+    result["journal"] = done(
+        *("journalctl", "--no-pager", "-o", "cat", "-u", PACKAGE, "-n", "40")
+    )["out"]
+    systemctl("stop", PACKAGE, f"{PACKAGE}.socket")
+    return result
+
+
+def with_capabilities(method: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Attach as the daemon's user with these capabilities and no others."""
+    wanted = ",".join(("-all", *(f"+{name}" for name in names)))
+    words = [f"--reuid={PACKAGE}", f"--regid={PACKAGE}", "--clear-groups"]
+    words += [f"--inh-caps={wanted}", f"--ambient-caps={wanted}", "--no-new-privs"]
+    words += [f"--bounding-set={wanted}"]
+    command = [sys.executable, "-m", "live.unit", "--attach", method]
+    finished = subprocess.run(
+        ["prlimit", "--memlock=unlimited", "setpriv", *words, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(f"{method} with {names}: {finished.stdout.strip()[:80]}", flush=True)
+    try:
+        told: dict[str, Any] = json.loads(finished.stdout)
+    except ValueError:
+        return {"error": finished.stderr[-500:]}
+    return told
+
+
+def attached(method: str) -> dict[str, Any]:
+    """Attach, and say what was possible."""
+    try:
+        found = attach(("--attach", method))
+    except AttachError as e:
+        return {"error": str(e)}
+    found.detach()
+    return {
+        "hooks": dict(found.hooks),
+        "drivers": len(found.inventory.drivers),
+        "tables": sum(bool(d.driver.id_table) for d in found.inventory.drivers),
+    }
+
+
+def capabilities() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what each method can do with all that is needed, and without one of it."""
+    for method in METHODS:
+        yield f"{method} with all", with_capabilities(method, NEEDED)
+        for one in NEEDED:
+            rest = tuple(name for name in NEEDED if name != one)
+            yield f"{method} without {one}", with_capabilities(method, rest)
+
+
+def main(directory: Path) -> int:
+    """Do all of it; leave what was seen in result.json."""
+    install()
+    result: dict[str, Any] = {
+        "release": platform.release(),
+        "init": Path("/proc/1/comm").read_text().strip(),
+        "paranoid": Path("/proc/sys/kernel/perf_event_paranoid").read_text().strip(),
+    }
+    # As Debian's kernels set it, whatever this guest's init thinks of it.
+    Path("/proc/sys/kernel/perf_event_paranoid").write_text("3")
+    for method in METHODS:
+        result[method] = by(method)
+    result["troubles"] = troubles()
+    result["capabilities"] = dict(capabilities())
+    (directory / "result.json").write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--attach":
+        print(json.dumps(attached(sys.argv[2])))
+    else:
+        sys.exit(main(Path(sys.argv[1])))
