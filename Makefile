@@ -22,7 +22,7 @@ RUN_PACKAGES := python3-venv python3-bpfcc
 LAB_PACKAGES := qemu-system-x86 kmod udev iproute2 zstd busybox-static gcc libc6-dev make libelf1 \
 	driverctl bpftool bpftrace util-linux e2fsprogs curl openssl prometheus prometheus-alertmanager \
 	prometheus-node-exporter victoria-metrics systemd xz-utils bzip2 lz4
-DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian pybuild-plugin-pyproject \
+DEB_PACKAGES := build-essential debhelper dh-python fakeroot lintian pybuild-plugin-pyproject \
 	python3-setuptools python3-wheel
 # What the package depends on, and what shows its manual pages and completions.
 TEST_PACKAGES := python3-bcrypt python3-rich python3-yaml man-db bash-completion fish zsh

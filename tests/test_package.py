@@ -6,6 +6,7 @@ PCI_OBSERVER_KERNELS="7.3".
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -70,11 +71,13 @@ def run(*command: str | Path, **more: Any) -> str:  # noqa: ANN401 - subprocess.
     return done.stdout
 
 
-def made(target: str) -> Path:
-    """Make a package; return its path."""
+def made(target: str, directory: Path) -> Path:
+    """Make a package; return its path in a directory, where no other making gets it."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-    lines = run("make", target, cwd=REPOSITORY, env=ours).splitlines()
-    return REPOSITORY / lines[-1]
+    with (REPOSITORY / "build" / ".lock-packages").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lines = run("make", target, cwd=REPOSITORY, env=ours).splitlines()
+        return Path(shutil.copy(REPOSITORY / lines[-1], directory))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -102,18 +105,19 @@ def modules() -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a fresh environment with the wheel in it."""
-    directory = tmp_path_factory.mktemp("wheel") / "venv"
+    wheel = made("wheel", tmp_path_factory.mktemp("wheel"))
+    directory = wheel.with_name("venv")
     venv.create(directory, symlinks=True, with_pip=False)
     offline = ("--no-index", "--find-links", REPOSITORY / "build" / "wheels")
     into = ("--python", directory / "bin" / "python")
-    run(*PIP, *into, "install", *offline, made("wheel"), cwd="/")
+    run(*PIP, *into, "install", *offline, wheel, cwd="/")
     return directory
 
 
 @pytest.fixture(scope="session")
-def deb() -> Path:
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the Debian package; lintian has seen it."""
-    return made("deb")
+    return made("deb", tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="session")
@@ -256,7 +260,8 @@ def test_the_manual_page_has_every_option(unpacked: Path) -> None:
     verbs, words = options()
     assert 14 <= len(verbs)
     assert verbs == set(re.findall(r"(?m)^ {3}pci-observer ([\w-]+)$", done.stdout))
-    assert words == set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", done.stdout))
+    terms = "".join(re.findall(r"(?m)^ {7}(-.*\n)", done.stdout))
+    assert words == set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", terms))
 
 
 def test_bash_completes(unpacked: Path) -> None:
