@@ -40,6 +40,7 @@ from observer.record import (
     Record,
     Repeat,
     Repeated,
+    Seen,
     Source,
     Task,
 )
@@ -97,6 +98,37 @@ def test_probe_function() -> None:
         (probe,) = polled(hooks, hooks.live(), encode_probe(PROBE, 1))
         read[shape] = cast("Probe", probe).result
     assert {"L0": ProbeResult.BOUND, "D": ProbeResult.REFUSED} == read
+
+
+def test_fallbacks() -> None:
+    """What they tell is marked so, and a missed call is one of theirs."""
+    hooks = Hooks()
+    hooks.methods = {"pci_bus_match": "kprobe", "pci_device_probe": "kprobe"}
+    live = hooks.live()
+    read = polled(hooks, live, *SENT[:2], encode_probe(PROBE, -517))
+    assert [
+        DRIVER,
+        MATCH._replace(seen=Seen.FALLBACK),
+        PROBE._replace(
+            result=ProbeResult.DEFERRED, errno="EPROBE_DEFER", seen=Seen.FALLBACK
+        ),
+    ] == read
+    assert {"pci_bus_match", "pci_device_probe", *STORES.values()} == set(live.misses)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "seen"),
+    [
+        ("pci_bus_match", [Seen.FALLBACK, Seen.LIVE]),
+        ("pci_device_probe", [Seen.LIVE, Seen.FALLBACK]),
+    ],
+)
+def test_one_fallback(fallback: str, seen: list[Seen]) -> None:
+    """Each marks its own records only."""
+    hooks = Hooks()
+    hooks.methods = {fallback: "kprobe"}
+    _, *read = polled(hooks, hooks.live(), *SENT)
+    assert seen == [cast("Match | Probe", record).seen for record in read]
 
 
 def test_nothing() -> None:
