@@ -5,6 +5,7 @@ Not to be confused with test_live.py, which observes kernels in virtual machines
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
@@ -105,13 +106,11 @@ def test_fallbacks() -> None:
     hooks = Hooks()
     hooks.methods = {"pci_bus_match": "kprobe", "pci_device_probe": "kprobe"}
     live = hooks.live()
-    read = polled(hooks, live, *SENT[:2], encode_probe(PROBE, -517))
+    read = polled(hooks, live, *SENT[:2], encode_probe(PROBE, -errno.ENODEV))
     assert [
         DRIVER,
         MATCH._replace(seen=Seen.FALLBACK),
-        PROBE._replace(
-            result=ProbeResult.DEFERRED, errno="EPROBE_DEFER", seen=Seen.FALLBACK
-        ),
+        PROBE._replace(result=ProbeResult.REFUSED, errno="ENODEV", seen=Seen.FALLBACK),
     ] == read
     assert {"pci_bus_match", "pci_device_probe", *STORES.values()} == set(live.misses)
 

@@ -302,6 +302,26 @@ def test_programs_of_one_method_are_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert "none; install python3-bpfcc" == str(caught.value)
 
 
+def test_missing_programs_can_be_cured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is told rather than what the kernel refused."""
+    kernel = Attaching(by={("pci_match_device", "fentry"): errno.EBUSY})
+    monkeypatch.setattr("observer.bpf.load", kernel.load)
+    monkeypatch.setattr("observer.bpf.attach", kernel.attach)
+    layout = layouts()["E"]
+
+    def programs(method: str) -> Program:
+        if method == "kprobe":
+            raise NoProgramsError(errno.ENOENT, "none; install python3-bpfcc")
+        names = {"enter_pci_match_device", "leave_pci_match_device"}
+        names |= {"enter_pci_bus_match", "leave_pci_bus_match"}
+        return Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
+
+    kernel.by["pci_bus_match", "fentry"] = errno.EBUSY
+    with pytest.raises(LoaderError) as caught:
+        attach(programs, layout, BTF, hooks.METHODS, lambda: Stores({}))
+    assert "none; install python3-bpfcc" == str(caught.value)
+
+
 def test_kprobes_that_would_not_run(tmp_path: Path) -> None:
     """Where they are switched off they are no method, though they can be attached."""
     switch = tmp_path / "enabled"
