@@ -37,8 +37,8 @@ class LoaderError(Exception):
     """The observer can't be attached; the sentence says why and what to do."""
 
 
-class NoProgramsError(OSError):
-    """There are no programs for a method; strerror says why and what to do."""
+class CurableError(OSError):
+    """A method can't be used here; strerror says why, and what to do about it."""
 
 
 class Attached(NamedTuple):
@@ -65,7 +65,7 @@ def refusal(
     euid: Callable[[], int] = os.geteuid,
 ) -> str:
     """Turn a kernel's refusal to trace into a sentence for an operator."""
-    if isinstance(error, NoProgramsError):
+    if isinstance(error, CurableError):
         return str(error.strerror)
     if lockdown() == "confidentiality":
         return (
@@ -88,9 +88,9 @@ def refusal(
 def check_method(
     method: str, *, kprobes_enabled: Callable[[], bool] = kernel.kprobes_enabled
 ) -> None:
-    """Raise BpfError where what is attached by a method would never run."""
+    """Raise CurableError where what is attached by a method would never run."""
     if method == "kprobe" and not kprobes_enabled():
-        raise bpf.BpfError(
+        raise CurableError(
             errno.ENODEV,
             "kprobes are switched off; write 1 to /sys/kernel/debug/kprobes/enabled",
         )
@@ -117,7 +117,7 @@ def attach(
     fallback is. Only pci_match_device, or pci_bus_match, is indispensable: LoaderError
     is raised without it, any other hook that fails is noted. `find_stores` is asked
     when the other hooks are attached, for it takes longer than that. `programs` may
-    raise NoProgramsError.
+    raise CurableError.
     """
     attached = Attached.nothing()
     try:
@@ -159,7 +159,7 @@ def _attach_all(
 def _most_telling(refused: list[OSError]) -> OSError:
     """Choose, of several reasons, the one that an operator can cure."""
     for e in refused:
-        if isinstance(e, NoProgramsError) or e.errno in {errno.EPERM, errno.EACCES}:
+        if isinstance(e, CurableError) or e.errno in {errno.EPERM, errno.EACCES}:
             return e
     return refused[0]
 

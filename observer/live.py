@@ -54,14 +54,12 @@ class Live:
         self._clock = clock
         # The functions that tell of decisions and of probes.
         self._told_by = hooks.told_by(attachment.layout, attachment.methods)
-        matches, probes = (
-            Seen.FALLBACK if function in hooks.FALLBACKS else Seen.LIVE
-            for function in self._told_by
-        )
+        match, probe = (function in hooks.FALLBACKS for function in self._told_by)
         self._decoder = Decoder(
             self._told_by[1],  # type: ignore[arg-type]
-            matches=matches,
-            probes=probes,
+            matches=Seen.FALLBACK if match else Seen.LIVE,
+            # pci_bus_match does not see the match that belongs to a probe.
+            probes=Seen.FALLBACK if match or probe else Seen.LIVE,
         )
         self._seen = Counters()  # of fresh maps: what was lost since is told
         self._seen_ns = 0

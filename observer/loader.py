@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from observer import abi, bpf, compiler, hooks, kernel, shipped
-from observer.hooking import LoaderError, NoProgramsError, Stores, attach
+from observer.hooking import CurableError, LoaderError, Stores, attach
 from observer.hooks import METHODS
 from observer.layout import LayoutError, layout_of
 
@@ -56,12 +56,12 @@ class Supply:
         self._fetched: dict[str, tuple[Program, str]] = {}
 
     def __call__(self, method: str) -> Program:
-        """Return those for a method. Raises NoProgramsError."""
+        """Return those for a method. Raises CurableError."""
         if method not in self._fetched:
             try:
                 fetched = programs(self._layout, method, self._options)
             except compiler.CompileError as e:
-                raise NoProgramsError(errno.ENOENT, str(e)) from e
+                raise CurableError(errno.ENOENT, str(e)) from e
             self._fetched[method] = fetched
         return self._fetched[method][0]
 

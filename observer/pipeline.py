@@ -134,6 +134,8 @@ class Pipeline:
         pci_device_probe() asks pci_match_device() once more before it calls the
         driver's probe, so a match must lie between the start and the end of the probe.
         """
+        if probe.seen is Seen.FALLBACK:
+            return None  # that one is not seen, or when the probe began
         if probe.result is not ProbeResult.BOUND or not (
             probe.has_probe and probe.driver
         ):

@@ -109,7 +109,8 @@ class Seen(StrEnum):
 
     LIVE = "live"  # by the hooks
     BOOT = "boot"  # in the kernel's tracing ring, before the hooks were there
-    # By a hook that tells less: of a match not by which id, of probes not all.
+    # By a hook that tells less: of a match not by which id, of probes not all, nor
+    # the match that belongs to each.
     FALLBACK = "fallback"
 
 

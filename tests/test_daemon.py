@@ -353,6 +353,28 @@ def test_announcement() -> None:
     } == without_time(second)
 
 
+def test_announcement_of_an_audit() -> None:
+    """That nothing is hooked is one line, and no decision is promised."""
+    hooks = Ending([], [])
+    hooks.problem = "locked down"
+    hooks.hooks = dict.fromkeys(hooks.hooks, "locked down")
+    hooks.methods = {}
+    lines = observed(hooks)
+    assert {
+        "event": "audit only",
+        "error": "locked down",
+        "instead": "devices, bindings, overrides and findings come from sysfs; "
+        "no decision is seen",
+    } == without_time(lines[1])
+    assert ["stopped"] == [line["event"] for line in lines[2:]]
+    daemon = daemon_of(hooks, log.configure(io.StringIO()), machines.device())
+    samples = scraped(daemon)
+    assert 0 == samples["observing_since_timestamp_seconds"]
+    assert 2 == samples["hooks_missing"]
+    with Asked(daemon) as ask:
+        assert None is snapshot.from_object(ask("/machine")).observed_since_ns
+
+
 def test_announcement_of_a_detour() -> None:
     """A hook by another method than the best is told, and why."""
     hooks = Ending([], [])

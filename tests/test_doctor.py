@@ -12,6 +12,7 @@ from observer import compiler, doctor
 from observer.bpf import BpfError
 from observer.hooks import METHODS
 from observer.kernel import running
+from observer.loader import preferred
 
 BTF = Path(__file__).parent / "btf"
 NEEDED = ("machine", "types", "semantics", "programs")
@@ -137,6 +138,64 @@ def test_method(offered: tuple[str, ...], best: str | None) -> None:
         else f"this kernel can't be hooked (no {name} here)"
         for name in METHODS
     } == {name: found[name].finding for name in METHODS}
+
+
+def refusing(*refused: tuple[str, str]) -> doctor.Diagnosis:
+    """Examine a kernel that refuses these functions by these methods."""
+
+    def attempt(function: str, *, method: str, **_: object) -> None:
+        if (function, method) in refused:
+            raise BpfError(errno.EBUSY, f"{method} is busy")
+
+    return doctor.examine(btf_file=BTF / "6.1.0-56-amd64.btf", attempt=attempt)
+
+
+PROBE = "__driver_probe_device"
+FIRST, SECOND = preferred()
+
+
+def test_all_hooks() -> None:
+    """Nothing to say of the other hooks is good."""
+    assert (
+        doctor.Check("hooks", True, "the others can be hooked as well")
+        == (checks(refusing())["hooks"])
+    )
+
+
+def test_one_hook_by_another_method() -> None:
+    """What is refused is told, though it costs nothing."""
+    diagnosis = refusing((PROBE, FIRST))
+    assert (
+        doctor.Check(
+            "hooks",
+            False,
+            f"{PROBE} by {FIRST}: this kernel can't be hooked ({FIRST} is busy)",
+        )
+        == (checks(diagnosis)["hooks"])
+    )
+    assert (FIRST, True) == (diagnosis.method, diagnosis.observable)
+
+
+@pytest.mark.parametrize(
+    ("function", "said", "method"),
+    [
+        ("pci_match_device", "pci_bus_match tells whether there is a match", FIRST),
+        (PROBE, "pci_device_probe tells of probes", FIRST),
+    ],
+)
+def test_a_fallback(function: str, said: str, method: str) -> None:
+    """What would be hooked instead is told; decisions are seen all the same."""
+    diagnosis = refusing((function, FIRST), (function, SECOND))
+    assert said in checks(diagnosis)["hooks"].finding
+    assert (method, True) == (diagnosis.method, diagnosis.observable)
+
+
+def test_neither_a_fallback() -> None:
+    """Without any hook for decisions the kernel can't be observed."""
+    both = [(f, m) for f in ("pci_match_device", "pci_bus_match") for m in METHODS]
+    diagnosis = refusing(*both)
+    assert (None, False) == (diagnosis.method, diagnosis.observable)
+    assert "no decision is seen" in checks(diagnosis)["hooks"].finding
 
 
 def test_understood_kernel() -> None:

@@ -169,3 +169,12 @@ def test_the_page_is_accessible_by_its_structure() -> None:
     assert {"header", "main", "footer"} <= set(read.tags)
     links = [value for name, value in read.attributes if name == "href"]
     assert ["#devices", "/metrics", "/-/healthy", "/-/ready"] == links
+
+
+def test_audit_only() -> None:
+    """The first word is that no decision is seen."""
+    told = landing()
+    text = page(told._replace(status=told.status._replace(since=0, method="none"))).text
+    assert "audit only, " in text
+    assert "never: audit only" in text
+    assert "audit only" not in page(told).text

@@ -5,6 +5,7 @@ Not to be confused with test_live.py, which observes kernels in virtual machines
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
@@ -40,6 +41,7 @@ from observer.record import (
     Record,
     Repeat,
     Repeated,
+    Seen,
     Source,
     Task,
 )
@@ -97,6 +99,36 @@ def test_probe_function() -> None:
         (probe,) = polled(hooks, hooks.live(), encode_probe(PROBE, 1))
         read[shape] = cast("Probe", probe).result
     assert {"L0": ProbeResult.BOUND, "D": ProbeResult.REFUSED} == read
+
+
+def test_fallbacks() -> None:
+    """What they tell is marked so, and a missed call is one of theirs."""
+    hooks = Hooks()
+    hooks.methods = {"pci_bus_match": "kprobe", "pci_device_probe": "kprobe"}
+    live = hooks.live()
+    read = polled(hooks, live, *SENT[:2], encode_probe(PROBE, -errno.ENODEV))
+    assert [
+        DRIVER,
+        MATCH._replace(seen=Seen.FALLBACK),
+        PROBE._replace(result=ProbeResult.REFUSED, errno="ENODEV", seen=Seen.FALLBACK),
+    ] == read
+    assert {"pci_bus_match", "pci_device_probe", *STORES.values()} == set(live.misses)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "seen"),
+    [
+        # It does not see the match that belongs to a probe.
+        ("pci_bus_match", [Seen.FALLBACK, Seen.FALLBACK]),
+        ("pci_device_probe", [Seen.LIVE, Seen.FALLBACK]),
+    ],
+)
+def test_one_fallback(fallback: str, seen: list[Seen]) -> None:
+    """Each marks what is not told in full."""
+    hooks = Hooks()
+    hooks.methods = {fallback: "kprobe"}
+    _, *read = polled(hooks, hooks.live(), *SENT)
+    assert seen == [cast("Match | Probe", record).seen for record in read]
 
 
 def test_nothing() -> None:

@@ -17,8 +17,8 @@ from observer.btf import Btf
 from observer.bus import Place
 from observer.hooking import (
     Attached,
+    CurableError,
     LoaderError,
-    NoProgramsError,
     Stores,
     attach,
     check_method,
@@ -290,7 +290,7 @@ def test_programs_of_one_method_are_missing(monkeypatch: pytest.MonkeyPatch) -> 
 
     def programs(method: str) -> Program:
         if method == "fentry":
-            raise NoProgramsError(errno.ENOENT, "none; install python3-bpfcc")
+            raise CurableError(errno.ENOENT, "none; install python3-bpfcc")
         return Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
 
     attached = attach(programs, layout, BTF, hooks.METHODS, lambda: Stores({}))
@@ -302,13 +302,33 @@ def test_programs_of_one_method_are_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert "none; install python3-bpfcc" == str(caught.value)
 
 
+def test_missing_programs_can_be_cured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is told rather than what the kernel refused."""
+    kernel = Attaching(by={("pci_match_device", "fentry"): errno.EBUSY})
+    monkeypatch.setattr("observer.bpf.load", kernel.load)
+    monkeypatch.setattr("observer.bpf.attach", kernel.attach)
+    layout = layouts()["E"]
+
+    def programs(method: str) -> Program:
+        if method == "kprobe":
+            raise CurableError(errno.ENOENT, "none; install python3-bpfcc")
+        names = {"enter_pci_match_device", "leave_pci_match_device"}
+        names |= {"enter_pci_bus_match", "leave_pci_bus_match"}
+        return Program((), {name: Code(RETURN_NOTHING, ()) for name in names})
+
+    kernel.by["pci_bus_match", "fentry"] = errno.EBUSY
+    with pytest.raises(LoaderError) as caught:
+        attach(programs, layout, BTF, hooks.METHODS, lambda: Stores({}))
+    assert "none; install python3-bpfcc" == str(caught.value)
+
+
 def test_kprobes_that_would_not_run(tmp_path: Path) -> None:
     """Where they are switched off they are no method, though they can be attached."""
     switch = tmp_path / "enabled"
     switch.write_text("0\n")
     check_method("fentry", kprobes_enabled=lambda: False)
     check_method("kprobe", kprobes_enabled=lambda: True)
-    with pytest.raises(BpfError, match="kprobes are switched off; write 1"):
+    with pytest.raises(CurableError, match="kprobes are switched off; write 1"):
         check_method("kprobe", kprobes_enabled=lambda: kprobes_enabled(path=switch))
     assert kprobes_enabled(path=tmp_path / "none")
 

@@ -32,6 +32,7 @@ from observer.record import (
     ProbeResult,
     Reason,
     Record,
+    Seen,
     Source,
     StoreFile,
     Task,
@@ -183,6 +184,11 @@ def test_probe_after_its_match(ktime_ns: int) -> None:
 def test_probe_without_match(match: Match) -> None:
     """An older match, a negative one or one of others does not explain a probe."""
     assert probed(match) is Kind.PROBE_WITHOUT_MATCH
+
+
+def test_probe_that_a_fallback_saw() -> None:
+    """Its match is seen before it, or not at all: nothing can be said."""
+    assert probed(probe=PROBE._replace(seen=Seen.FALLBACK)) is None
 
 
 def test_probe_with_nothing_before() -> None:

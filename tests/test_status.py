@@ -396,3 +396,13 @@ def test_another_version(
         pytest.raises(ControlError, match=f"of another version.*{name}.*restart it"),
     ):
         view(path, never)
+
+
+def test_audit_only() -> None:
+    """Where nothing is hooked no books are shown, but why there are none."""
+    hooks = {"pci_match_device": "locked down", "bind_store": "nothing is hooked"}
+    status = STATUS._replace(since=0, method="none", hooks=hooks)
+    text = "\n".join(lines(SEEN._replace(status=status)))
+    assert "! audit only, no decision is seen: locked down" in text
+    assert "emitted" not in text
+    assert "bind_store" not in text

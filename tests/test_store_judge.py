@@ -37,6 +37,7 @@ from observer.record import (
     Loss,
     LossStage,
     ProbeResult,
+    Seen,
     StoreFile,
     TableState,
     Task,
@@ -244,6 +245,17 @@ def test_bind_answers_what_became_of_the_probe(
         assert (DIVERGE, old) == judged(
             *before, bind(1020, errno="EINTR"), probe_function=OLD
         )
+
+
+@pytest.mark.parametrize("by_fallback", ["match", "probe"])
+def test_bind_that_a_fallback_saw(by_fallback: str) -> None:
+    """Not all that decides its answer was seen, so it is not judged."""
+    seen = dict.fromkeys(("match", "probe"), Seen.LIVE) | {by_fallback: Seen.FALLBACK}
+    before = (
+        match(1012, DRIVER, STATIC, seen=seen["match"]),
+        probe(1015, "e1000", seen=seen["probe"]),
+    )
+    assert (INDETERMINATE, None) == judged(*before, bind(1020, errno="EINTR"))
 
 
 def test_bind_up_to_5_13_may_pass_on_the_core_s_deferral() -> None:

@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import machines
 import pytest
 from observations import (
     ADDRESS,
@@ -48,12 +49,11 @@ from observer.record import (
     Unregister,
 )
 from observer.timeline import DEPTH, Timeline
-from observer.tracking import DEVICE_EVENTS
+from observer.tracking import DEVICE_EVENTS, Tracker
 
 if TYPE_CHECKING:
     from observer.machine import PciDevice
     from observer.record import Observation
-    from observer.tracking import Tracker
 
 DRIVER = E1000.driver
 
@@ -560,3 +560,15 @@ def test_timeline() -> None:
         line.change(ktime_ns, "c")
     with pytest.raises(LookupError):
         line.at(29)
+
+
+def test_nobody_watches() -> None:
+    """Without hooks there are looks and uevents; since when is nothing to boast of."""
+    start = machines.machine(machines.device(), observed_since_ns=None)
+    told = Uevent(start.now_ns + 5, Action.BIND, machines.ADDRESS, "e1000")
+    for watched, since_ns in ((True, start.now_ns), (False, None)):
+        tracker = Tracker(start, watched=watched)
+        tracker(told)
+        machine = tracker.machine(start.now_ns + 9)
+        assert since_ns == machine.observed_since_ns
+        assert "e1000" == machine.devices[machines.ADDRESS].driver

@@ -76,7 +76,9 @@ class Sysfs:
 class Kept:
     """An upkeep with its tracker, its sysfs and a clock."""
 
-    def __init__(self, *, complete: bool = True) -> None:
+    def __init__(
+        self, *, complete: bool = True, reconcile_ns: int = RECONCILE_NS
+    ) -> None:
         self.sysfs = Sysfs()
         self.now_ns = machines.seconds(100)
         self.offset_ns = machines.seconds(1_000_000)
@@ -96,6 +98,7 @@ class Kept:
             on_audit=lambda audit, standing: self.audits.append((audit, standing)),
             clock=lambda: self.now_ns,
             offset=lambda: self.offset_ns,
+            reconcile_ns=reconcile_ns,
         )
 
     def step(self, seconds: float = 0) -> None:
@@ -167,6 +170,16 @@ def test_sysfs_that_agrees_is_no_news() -> None:
 
     assert kept.sysfs.asked == [None]
     assert kept.disagreements == []
+
+
+def test_how_often_sysfs_is_looked_at() -> None:
+    """As often as is asked for: where there are no hooks, nothing else tells."""
+    kept = Kept(reconcile_ns=machines.seconds(10))
+    for _ in range(2):
+        kept.step(9)
+        assert not kept.sysfs.busy()
+        kept.look(1)
+    assert kept.sysfs.asked == [None, None]
 
 
 def test_what_was_not_seen_is_told_and_taken_over() -> None:

@@ -155,14 +155,16 @@ def release(edu: str) -> None:
     pci.write(f"devices/{edu}/driver_override", f"{NOWHERE}\n")
 
 
-def observed(edu: str, directory: Path, *arguments: str, stale: bool = False) -> Told:
+def observed(
+    edu: str, directory: Path, *, less: bool = False, stale: bool = False
+) -> Told:
     """Observe a bind and an unbind; return what was told, the log included.
 
-    With `stale` wait for the finding that sysfs alone shows.
+    With `less` a person is told, too; with `stale` wait for what sysfs alone shows.
     """
     told: Told = {}
     log = directory / "log"
-    with Watcher(*arguments, port=PORT, log=log) as watcher:
+    with Watcher(port=PORT, log=log) as watcher:
         told["start"] = watcher.metrics()
         bind(edu)
         told["bound"] = wait_for(watcher, lambda m: bound_to(m, edu) == "pci-stub")
@@ -174,10 +176,8 @@ def observed(edu: str, directory: Path, *arguments: str, stale: bool = False) ->
             lambda m: not bound_to(m, edu) and (not stale or m.get(finding)),
         )
         told["stale"] = told["end"].get(finding, 0)
-        told["verbs"] = {
-            "status": command("status", "--once"),
-            "explain": command("explain", edu, "--json"),
-        }
+        if less:
+            told["status"] = command("status", "--once")
         told["stopped"] = watcher.stop()
     told["log"] = [json.loads(line) for line in log.read_text().splitlines()]
     pci.write(f"devices/{edu}/driver_override", "\n")
@@ -230,8 +230,8 @@ def by_fallbacks(edu: str, method: str, functions: list[str]) -> Told:
     }
 
 
-def refused(directory: Path) -> Told:
-    """Start where nothing can be hooked; return what was told, the log included."""
+def started(directory: Path) -> Told:
+    """Start and stop; return what was told, the log included."""
     log = directory / "log"
     with Watcher(port=PORT, log=log) as watcher:
         metrics = watcher.metrics()
@@ -271,13 +271,14 @@ def main(directory: Path) -> int:
 
     def no_kprobes() -> Told:
         with without_kprobes():
-            return observed(edu, directory) | {"doctor": command("doctor")}
+            return started(directory)
 
     def busy_match() -> Told:
         with ExitStack() as exits:
             exits.enter_context(crowded("pci_match_device", layout.probe_function))
             exits.enter_context(without_kprobes())
-            return observed(edu, directory) | {"doctor": command("doctor")}
+            told = observed(edu, directory, less=True)
+            return told | {"doctor": command("doctor")}
 
     def fallbacks() -> Told:
         functions = ["pci_match_device", layout.probe_function]
@@ -287,23 +288,20 @@ def main(directory: Path) -> int:
         with ExitStack() as exits:
             exits.enter_context(crowded("pci_match_device", "pci_bus_match"))
             exits.enter_context(without_kprobes())
-            told = observed(edu, directory, stale=True)
-            told["doctor"] = command("doctor")
-            told["required"] = command("run", "--listen", "none", "--require-hooks")
-            told["record"] = command("record", "-o", str(directory / "none.jsonl"))
-            return told
+            told = observed(edu, directory, less=True, stale=True)
+            return told | {"doctor": command("doctor")}
 
     def no_types() -> Told:
         with hidden(BTF):
-            return refused(directory)
+            return started(directory)
 
     def no_programs() -> Told:
         with hidden(BCC, *programs):
-            return refused(directory)
+            return started(directory)
 
     def locked_down() -> Told:
         LOCKDOWN.write_text("confidentiality")
-        return refused(directory)
+        return started(directory)
 
     part("busy_probe", busy_probe)
     part("no_kprobes", no_kprobes)

@@ -36,7 +36,9 @@ def _of(method: str, layout: Layout, btf: Btf) -> dict[str, int]:
     maps = {each.name: bpf.create_map(each) for each in program.maps}
     found = {}
     try:
-        for hook in hooks.plan(layout):
+        planned = hooks.plan(layout)
+        fallbacks = (hook.fallback for hook in planned if hook.fallback is not None)
+        for hook in (*planned, *fallbacks):
             how = hooks.method_of(hook.function, method)
             function_id = btf.function(hook.function) if how == "fentry" else 0
             for name, leave in ((hook.enter, False), (hook.leave, True)):
