@@ -161,7 +161,7 @@ def test_it_sees_all(run: dict[str, Any]) -> None:
             if key.split("{")[0] == name
         )
 
-    assert grown("decisions_total") > WRITES * 10
+    assert grown("match_decisions_total") > WRITES * 10
     assert 2 * WRITES + 1 <= grown("sysfs_writes_total")
     assert 0 == grown("divergences_total")
     assert 0 == grown("lost_events_total")
