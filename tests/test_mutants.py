@@ -1,7 +1,7 @@
 """Wrong answers of a real kernel, and what the live observer calls each of them.
 
-A livepatch answers in the place of pci_match_device(); tests/live/mutants.py runs in the
-guest. Another kernel: PCI_OBSERVER_KERNELS="5.10 6.12.117+deb12-amd64".
+A livepatch answers in the place of pci_match_device(); tests/live/mutants.py runs in
+the guest. Another kernel: PCI_OBSERVER_KERNELS="5.10 6.12.117+deb12-amd64".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ E: Final = "expected_not_matched"
 S: Final = "different_source"
 N: Final = "different_entry"
 
-# Driver -> kinds of divergence, for each mutation: these and no others. What the drivers
+# Driver -> kinds of divergence, for each mutation: these and no others. What drivers
 # list stands in tests/lab/mutants/cases.c.
 KINDS: Final[dict[str, dict[str, set[str]]]] = {
     "mismatch_ignored": {
@@ -43,12 +43,15 @@ KINDS: Final[dict[str, dict[str, set[str]]]] = {
     "no_dummy": {"wide": {E}, "empty": {E}},
     "early_end": {
         **{case: {E, S} for case in ("plain", "exact", "vendor", "class")},
-        **{"flagged": {S}, "hidden": {E}},
+        "flagged": {S},
+        "hidden": {E},
     },
     "mask_ignored": {"class": {E, S}},
     "subvendor_never_any": {
         **{case: {E, S} for case in ("plain", "hidden", "twice", "vendor", "class")},
-        **{"added": {E, S}, "flagged": {S}, "listed": {N}},
+        "added": {E, S},
+        "flagged": {S},
+        "listed": {N},
     },
     "device_never_any": {"vendor": {E, S}},
     "squeezed": {"wide": {M, S}},
@@ -74,7 +77,7 @@ KINDS_WITHOUT_FLAG: Final = KINDS | {
     "rfc_2021_06_14": KINDS["rfc_2021_06_14"] | {"flagged": {E}},
     "rfc_2021_06_14_without_c": {},
 }
-# Which mutations change nothing that a probe method could tell.
+# Mutations that change nothing that a probe method could tell.
 SILENT: Final = {"copied"}
 SILENT_WITHOUT_FLAG: Final = {*SILENT, "flag_ignored", "rfc_2021_06_14_without_c"}
 
@@ -193,6 +196,8 @@ def test_a_mutation_is_called_what_it_is(result: Result, mutation: str) -> None:
         assert expected == kinds(seen), method
         diverged = judgements(seen).get("diverge", 0)
         assert sum(seen["divergences_total"].values()) == diverged, method
+    divergences = [seen["divergences_total"] for seen in observed["seen"].values()]
+    assert divergences[0] == divergences[-1]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

@@ -4,7 +4,6 @@
 modules.py KERNEL      KERNEL is a series, a version or an exact release
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def _build(name: str, headers: Path, output: Path, *variables: str) -> Path:
             shutil.copy(path, work)
         _make(name, headers, work, variables)
         shutil.rmtree(directory, ignore_errors=True)
-        os.rename(work, directory)
+        work.rename(directory)
     return directory
 
 

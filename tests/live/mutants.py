@@ -1,7 +1,7 @@
-"""Wrong matching in a real kernel: python -m live.mutants DIRECTORY MODULES, in a guest.
+"""Wrong answers of a kernel: python -m live.mutants DIRECTORY MODULES, in a guest.
 
-MODULES is where tests/lab/modules.py built cases.ko and mutant.ko. Two observers, one by
-each method, see the same decisions, with one mutation after the other.
+MODULES is where tests/lab/modules.py built cases.ko and mutant.ko. Two observers, one
+by each method, see the same decisions, with one mutation after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from live import counters, pci
 from live.scenario import (
@@ -162,7 +162,7 @@ class Observers:
         try:
             watcher = Watcher(
                 *("--attach", method, "--log-level", "warning", "--no-state"),
-                *("--socket", f"/run/{name}.sock", *LARGE_RING),
+                *("--socket", f"/run/{name}.sock", "--series", "2000", *LARGE_RING),
                 port=self._port,
                 log=self._directory / f"{name}.log",
             )
@@ -188,7 +188,7 @@ class Observers:
             scraped[method] = metrics
         return scraped
 
-    def __enter__(self) -> Observers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,7 +210,7 @@ class Experiment:
         """Do something; tell what each observer saw of it, and what came of it."""
         before = self.observers.scrape()
         calls_before, _ = counters.calls()
-        PROBED.write_text("")
+        PROBED.write_text("\n")  # nothing at all would reach no handler
         act()
         acted = time.monotonic()
         after = self.observers.scrape()
