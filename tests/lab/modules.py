@@ -74,9 +74,14 @@ def _build(name: str, headers: Path, output: Path, *variables: str) -> Path:
 
 
 def _make(name: str, headers: Path, work: Path, variables: Sequence[str]) -> None:
-    # This machine's compiler, where Debian's headers name the one of their release; and
-    # no types of the modules, which would need pahole and which nobody reads.
-    ours = ("CC=gcc", "CONFIG_DEBUG_INFO_BTF_MODULES=")
+    # This machine's compiler, where Debian's headers name the one of their release, and
+    # not what an older one does not know. No types of the modules, which nobody reads
+    # and which would need pahole.
+    ours = (
+        "CC=gcc",
+        "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=",
+        "CONFIG_DEBUG_INFO_BTF_MODULES=",
+    )
     command = ["make", "-s", "-C", str(headers), f"M={work}", *ours]
     try:
         done = subprocess.run(
