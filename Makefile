@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures
-.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix soak bench lint clean
+.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix mutants soak bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -12,6 +12,9 @@ MEMORY ?= 2G
 CPUS ?= 1
 GUESTS ?= 2
 KERNELS ?= 5.10 6.1.0-47-amd64 6.1 6.12.90 6.12.113+deb13-amd64 6.12 6.18.15+deb13-amd64 7.2 7.3
+
+# As far as Debian serves headers: one of each layout but B.
+MUTANT_KERNELS ?= 5.10 6.1.0-50-amd64 6.1 6.12.113+deb12-amd64 7.3
 
 PYTHON := .venv/bin/python
 LINT := .venv-lint/bin
@@ -41,6 +44,7 @@ help:
 	@echo "make setup    what pci-observer needs to run, in .venv"
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
+	@echo "make mutants  KERNELS=\"...\": kernels that are made to answer wrongly"
 	@echo "make soak     more of what is random, for an hour or so"
 	@echo "make wheel    a Python package, in build/wheel"
 	@echo "make deb      a Debian package, in build/deb"
@@ -70,6 +74,11 @@ matrix: setup-lab
 	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest -m guest \
 		tests/test_live.py tests/test_writers.py tests/test_glance.py \
 		tests/test_boot_live.py $(PYTEST)
+
+# Kernels whose answers are wrong on purpose.
+mutants: KERNELS = $(MUTANT_KERNELS)
+mutants: setup-lab
+	PCI_OBSERVER_KERNELS="$(KERNELS)" $(PYTHON) -m pytest tests/test_mutants.py $(PYTEST)
 
 # What takes long: more random sequences of writes on real kernels.
 soak: setup-lab $(CACHE)/.fetched

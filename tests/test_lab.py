@@ -8,9 +8,20 @@ from lab import devices
 from lab.apt import Apt, AptError
 from lab.functions import FUNCTIONS_PER_BRIDGE, functions
 from lab.guest import split_at_dashes
-from lab.kernels import Cache, KernelError, arrange, header_packages, relocate
+from lab.kernels import (
+    Cache,
+    KernelError,
+    arrange,
+    glibc,
+    header_packages,
+    needs_glibc,
+    relocate,
+    wrap,
+)
 from lab.machine import Boot, writable_directories
+from lab.modules import match_of
 from lab.release import Image, natural, release_of, resolve
+from shapes import layouts
 
 
 def images(*pairs: tuple[str, str]) -> dict[str, Image]:
@@ -205,8 +216,8 @@ def test_headers_need_the_common_ones_and_the_build_tools() -> None:
 def test_relocated_headers_find_their_common_part(tmp_path: Path) -> None:
     """Unpacked anywhere, make includes what lies beside, from any directory."""
     for name, text in {
-        "h": "include /usr/src/h-common/Makefile\n",
-        "h-common": "all: ; @echo found\n",
+        "h": "KBUILD_OUTPUT=/usr/src/h\ninclude /usr/src/h-common/Makefile\n",
+        "h-common": "all: ; @echo $(realpath $(KBUILD_OUTPUT))\n",
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "Makefile").write_text(text)
@@ -215,7 +226,48 @@ def test_relocated_headers_find_their_common_part(tmp_path: Path) -> None:
 
     command = ["make", "-s", "-C", str(tmp_path / "h")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "found\n" == done.stdout, done.stderr
+    assert f"{tmp_path / 'h'}\n" == done.stdout, done.stderr
+
+
+def test_tools_of_a_newer_debian_run_by_its_library(tmp_path: Path) -> None:
+    """A script takes the program's place; its own name and arguments are passed on."""
+    libraries = tmp_path / "new libraries"
+    libraries.mkdir()
+    interpreter = libraries / "ld-linux-x86-64.so.2"
+    interpreter.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    interpreter.chmod(0o755)
+    tool = tmp_path / "tool"
+    tool.write_bytes(b"\x7fELF GLIBC_2.2.5 GLIBC_2.38 GLIBC_2.4")
+    assert 38 == needs_glibc(tool)
+
+    wrap(tool, libraries)
+
+    done = subprocess.run(
+        [str(tool), "a b"], capture_output=True, text=True, check=True
+    )
+    assert ["--library-path", str(libraries), f"{tool}.elf", "a b"] == [
+        *done.stdout.splitlines()
+    ]
+    assert 0 == needs_glibc(tool)
+
+
+def test_this_machines_tools_need_no_newer_library() -> None:
+    """Otherwise each of them would be wrapped."""
+    assert 0 < needs_glibc(Path("/usr/bin/env")) <= glibc()
+
+
+@pytest.mark.parametrize(
+    ("layout", "defined"),
+    [
+        ("L0", ["-DMATCH_ARGS=2"]),
+        ("B", ["-DMATCH_ARGS=2", "-DHAS_OVERRIDE_ONLY"]),
+        ("D", ["-DMATCH_ARGS=3", "-DHAS_OVERRIDE_ONLY", "-DOVERRIDE_IN_DEVICE"]),
+        ("E", ["-DMATCH_ARGS=3", "-DHAS_OVERRIDE_ONLY"]),
+    ],
+)
+def test_modules_know_the_kernels_layout(layout: str, defined: list[str]) -> None:
+    """Not from headers: where two fields could hold the override, one does."""
+    assert defined == match_of(layouts()[layout])
 
 
 def test_functions_fill_slots_then_bridges() -> None:

@@ -14,7 +14,9 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_CACHE = REPOSITORY / "build" / "kernels"
 INDEX_LIFETIME_SECONDS = 7 * 24 * 3600
 HEADERS = re.compile(r"linux-headers-.*-common|linux-kbuild-.*")
+LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
 
 
 class KernelError(Exception):
@@ -140,7 +143,26 @@ class Cache:
             self._download(packages, found.version, work)
             source = work / "root" / "usr" / "src"
             relocate(source / package / "Makefile")
+            self._let_run(work / "root" / "usr" / "lib")
             (work / "root").rename(out)
+
+    def _let_run(self, tools: Path) -> None:
+        """Have tools built for a newer Debian run here, by that one's C library."""
+        newer = [path for path in tools.rglob("*") if needs_glibc(path) > glibc()]
+        if not newer:
+            return
+        libc = self.directory / "libc"
+        if not libc.is_dir():
+            found = self.apt.dependencies("libc6")
+            if found is None:
+                raise KernelError("libc6 is not served by Debian")
+            with tempfile.TemporaryDirectory(dir=self.directory, prefix="new-") as name:
+                work = Path(name)
+                _say(f"fetching Debian's libc6 ({found.version}) for the tools")
+                self._download(["libc6"], found.version, work)
+                (work / "root").rename(libc)
+        for path in newer:
+            wrap(path, libc / LIBRARIES)
 
     def _download(self, packages: Sequence[str], version: str, work: Path) -> None:
         """Fetch packages and unpack them below `work`/root."""
@@ -229,10 +251,36 @@ def header_packages(depends: Sequence[str]) -> list[str]:
 
 
 def relocate(makefile: Path) -> None:
-    """Let a headers package's Makefile find the common one beside it, not in /usr."""
+    """Let a headers package's Makefile find what is beside it, not in /usr."""
     here = "$(dir $(lastword $(MAKEFILE_LIST)))"
     text = makefile.read_text().replace("include /usr/src/", f"include {here}../")
+    text = text.replace("KBUILD_OUTPUT=/usr/src/", f"KBUILD_OUTPUT={here}../")
     makefile.write_text(text)
+
+
+def glibc() -> int:
+    """Return the minor version of this machine's C library, 2.N."""
+    version = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    return int(version.rpartition(".")[2] or 0)
+
+
+def needs_glibc(path: Path) -> int:
+    """Return the minor version of the C library that a program asks for; 0: none."""
+    if path.is_symlink() or not path.is_file():
+        return 0
+    content = path.read_bytes()
+    if not content.startswith(b"\x7fELF"):
+        return 0
+    return max(map(int, re.findall(rb"GLIBC_2\.(\d+)", content)), default=0)
+
+
+def wrap(program: Path, libraries: Path) -> None:
+    """Put a script in the place of a program that runs it by other libraries."""
+    program.rename(program.with_name(f"{program.name}.elf"))
+    interpreter = libraries / "ld-linux-x86-64.so.2"
+    words = shlex.join([str(interpreter), "--library-path", str(libraries)])
+    program.write_text(f'#!/bin/sh\nexec {words} "$0.elf" "$@"\n')
+    program.chmod(0o755)
 
 
 def vmlinuz(kernel: str, *, cache: Path = DEFAULT_CACHE) -> Path:
