@@ -8,6 +8,11 @@
  *   matchload probe ADDRESS N   N writes to drivers_probe for a device without
  *                               driver: each makes the kernel match it against
  *                               every PCI driver, once
+ *   matchload race-override DRIVER ADDRESS N
+ *   matchload race-ids DRIVER ID N
+ *                               newid, while another process gives the device to
+ *                               the driver by driver_override, or by an ID as
+ *                               "1234 11e8", and takes it back, as fast as it can
  *
  * So the number of calls is known beforehand: N x devices, N x drivers.
  *
@@ -17,9 +22,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -86,20 +94,73 @@ static double load_probe(const char *address, long n)
 	return now() - start;
 }
 
+/* The last write takes back, whatever the other process did last. */
+static double race(const char *driver, int give, const char *given, int take,
+		   const char *taken, long n)
+{
+	double seconds;
+	pid_t other = fork();
+
+	if (!other) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;) {
+			put(give, given);
+			put(take, taken);
+		}
+	}
+	seconds = load_new_id(driver, n);
+	if (kill(other, SIGKILL) || waitpid(other, NULL, 0) != other) {
+		perror("the other process");
+		exit(1);
+	}
+	if (pwrite(take, taken, strlen(taken), 0) < 0 && errno != ENODEV) {
+		perror("the last write");
+		exit(1);
+	}
+	return seconds;
+}
+
+static double race_override(const char *driver, const char *address, long n)
+{
+	char path[256];
+	int override;
+
+	snprintf(path, sizeof(path),
+		 "/sys/bus/pci/devices/%s/driver_override", address);
+	override = open_attribute(path);
+	return race(driver, override, driver, override, "\n", n);
+}
+
+static double race_ids(const char *driver, const char *id, long n)
+{
+	char whole[128];
+
+	snprintf(whole, sizeof(whole), "%s ffffffff ffffffff 0 0 0", id);
+	return race(driver, open_driver_attribute(driver, "new_id"), whole,
+		    open_driver_attribute(driver, "remove_id"), id, n);
+}
+
 int main(int argc, char **argv)
 {
+	const char *what = argc > 1 ? argv[1] : "";
 	double seconds;
 	long n = 0;
 
-	if (argc == 4)
-		n = strtol(argv[3], NULL, 10);
-	if (n > 0 && !strcmp(argv[1], "newid")) {
+	if (argc > 3)
+		n = strtol(argv[argc - 1], NULL, 10);
+	if (n > 0 && argc == 4 && !strcmp(what, "newid")) {
 		seconds = load_new_id(argv[2], n);
-	} else if (n > 0 && !strcmp(argv[1], "probe")) {
+	} else if (n > 0 && argc == 4 && !strcmp(what, "probe")) {
 		seconds = load_probe(argv[2], n);
+	} else if (n > 0 && argc == 5 && !strcmp(what, "race-override")) {
+		seconds = race_override(argv[2], argv[3], n);
+	} else if (n > 0 && argc == 5 && !strcmp(what, "race-ids")) {
+		seconds = race_ids(argv[2], argv[3], n);
 	} else {
 		fprintf(stderr, "usage: matchload newid DRIVER N\n"
-				"       matchload probe ADDRESS N\n");
+				"       matchload probe ADDRESS N\n"
+				"       matchload race-override DRIVER ADDRESS N\n"
+				"       matchload race-ids DRIVER ID N\n");
 		return 2;
 	}
 	printf("%ld writes in %.3f s\n", n, seconds);

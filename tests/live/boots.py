@@ -45,6 +45,7 @@ def boot(
     *arguments: str,
     qemu_args: Sequence[str] = QEMU_ARGS,
     append: str = devices.IOMMU_APPEND,
+    cpus: int = 1,
 ) -> Any:  # noqa: ANN401 - JSON
     """Run a module of this package in a guest; return its result.json."""
     build_matchload()
@@ -61,6 +62,7 @@ def boot(
         script,
         qemu_args=qemu_args,
         append=append,
+        cpus=cpus,
         shared=directory,
         timeout=TIMEOUT_SECONDS,
         on_output=_show,
