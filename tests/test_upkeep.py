@@ -72,7 +72,6 @@ class Sysfs:
             Look(self.now_ns, wanted is None, found, drivers, True, ())
         )
 
-
     def fail(self, gap: str) -> None:
         """Answer the oldest question with the reason why there is no answer."""
         self._answers.append(Look(self.now_ns, False, {}, {}, None, (gap,)))
