@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -41,10 +42,11 @@ BUSY_SECONDS: Final = 8.0
 RACES: Final = 10  # bursts of each kind
 RACE_WRITES: Final = 500  # of each burst
 SAMPLE_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.05  # so that the ring suffices
 PACE_SECONDS: Final = 0.003  # between two binds of the storm
 CPU1: Final = Path("/sys/devices/system/cpu/cpu1/online")
 LAG: Final = re.compile(
-    r'^pci_observer_event_lag_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.M
+    r'^pci_observer_event_lag_seconds_bucket\{le="([^"]+)"\} ([0-9.e+]+)$', re.MULTILINE
 )
 
 
@@ -133,12 +135,13 @@ class Faults:
         """Start another one with the same port, the same socket, the same history."""
         other = f"{HOST}:{PORT + 1}"
         refused = {}
-        for what, arguments in (
+        wanted: tuple[tuple[str, tuple[str, ...]], ...] = (
             ("port", ("--listen", f"{HOST}:{PORT}", "--no-state")),
             ("socket", ("--listen", other, "--no-state", "--socket", str(SOCKET))),
-        ):
+        )
+        for what, words in wanted:
             done = subprocess.run(
-                [COMMAND, "run", *arguments],
+                [COMMAND, "run", *words],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -159,12 +162,14 @@ class Faults:
             stopped = both.stop()
         said = [json.loads(line) for line in log.read_text().splitlines()]
         return {
-            **{"refused": refused, "both": [before, after], "stopped": stopped},
+            "refused": refused,
+            "both": [before, after],
+            "stopped": stopped,
             "warnings": [line for line in said if line["level"] == "warning"],
         }
 
     def clock(self) -> Result:
-        """Set the clock a year forward, two back and right again, and bind each time."""
+        """Set the clock forward, back and right again, and bind each time."""
         monotonic, right = time.monotonic(), time.time()
         jumped = []
         with self.overridden():
@@ -183,7 +188,7 @@ class Faults:
         return {"jumped": jumped, "history": [done.returncode, done.stderr]}
 
     def descriptors(self) -> Result:
-        """Leave it one descriptor, connect often, plug a device; then let it have all."""
+        """Leave it two descriptors, connect often, plug a device; give them back."""
         pid = int(self.watcher.process.name)
         usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         held = len(list((self.watcher.process / "fd").iterdir()))
@@ -224,11 +229,16 @@ class Faults:
     def cpus(self) -> Result:
         """Take a CPU away and give it back while both of them are busy."""
         switched = []
+
+        def newid() -> None:
+            matchload("newid", "pci-stub", "50")
+            time.sleep(PAUSE_SECONDS)
+
         with (
             self.overridden(),
             busy(
                 lambda: bind_and_unbind(self.edu),
-                lambda: (matchload("newid", "pci-stub", "50"), time.sleep(0.05)),
+                newid,
             ) as done,
         ):
             until = time.monotonic() + BUSY_SECONDS
@@ -254,7 +264,7 @@ class Faults:
         def decide() -> None:
             errors.add(matchload("probe", self.edu, "50"))
             errors.add(matchload("newid", "pci-stub", "50"))
-            time.sleep(0.05)
+            time.sleep(PAUSE_SECONDS)
 
         with busy(replug, reload, decide) as done:
             time.sleep(BUSY_SECONDS)
@@ -381,8 +391,7 @@ def main(directory: Path, seed: int, seconds: float, *only: str) -> int:
             *("second", "clock", "descriptors", "cpus", "unplugged", "races"),
             "suspended",
         ):
-            fault = getattr(faults, name)
-            part(name, lambda fault=fault: faults.around(fault))
+            part(name, partial(faults.around, getattr(faults, name)))
         part("storm", lambda: faults.around(lambda: faults.storm(seconds)))
         part("stopped", watcher.stop)
     return 0

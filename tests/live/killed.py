@@ -139,8 +139,12 @@ def at_start(directory: Path, seconds: float, victim: str) -> Result:
     lines = log.read_text().splitlines()
     say(f"  {victim} killed after {seconds:.2f} s: status {status}, {lines[-1:]}")
     return {
-        **{"victim": victim, "seconds": seconds, "status": status, "lines": lines},
-        **{"left": what_is_left(before), "history": history()},
+        "victim": victim,
+        "seconds": seconds,
+        "status": status,
+        "lines": lines,
+        "left": what_is_left(before),
+        "history": history(),
     }
 
 
@@ -240,7 +244,9 @@ def out_of_memory(directory: Path) -> dict[str, Any]:
     lines = (directory / "oom-start.log").read_text().splitlines()
     killed = cgroup.killed
     at_the_start = {
-        **{"status": starting, "killed": killed, "lines": lines},
+        "status": starting,
+        "killed": killed,
+        "lines": lines,
         "left": what_is_left(before),
     }
     say(f"  with {LITTLE_BYTES} bytes: status {starting}, {killed} killed, {lines}")
