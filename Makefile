@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: bpf guest matrix soak bench lint clean
+.PHONY: bpf guest matrix soak soak-storm bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -34,6 +34,7 @@ help:
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
 	@echo "make soak     more of what is random, for an hour or so"
+	@echo "make soak-storm  binds and unbinds for 20 minutes: does memory stay flat?"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -62,6 +63,10 @@ matrix: setup-lab
 # What takes long: more random sequences of writes on real kernels.
 soak: setup-lab $(CACHE)/.fetched
 	PCI_OBSERVER_SEQUENCES=2000 $(PYTHON) -m pytest tests/test_sequences.py $(PYTEST)
+
+# Whether memory stays flat: the slope is printed.
+soak-storm: setup-lab $(CACHE)/.fetched
+	PCI_OBSERVER_STORM=1200 $(PYTHON) -m pytest -s tests/test_faults.py -k storm $(PYTEST)
 
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }

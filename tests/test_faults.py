@@ -12,11 +12,10 @@ import os
 import re
 import secrets
 import statistics
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from live.boots import Boots, boot, progress
+from live.boots import TIMEOUT_SECONDS, Boots, boot, progress
 
 pytestmark = pytest.mark.guest
 
@@ -24,7 +23,6 @@ KERNELS: Final = os.environ.get("PCI_OBSERVER_KERNELS", "6.1").split()
 SEED: Final = os.environ.get("PCI_OBSERVER_SEED") or str(secrets.randbelow(1 << 32))
 STORM_SECONDS: Final = os.environ.get("PCI_OBSERVER_STORM", "60")
 KIB_A_MINUTE: Final = 256  # by which memory may grow in a storm
-TABLE: Final = Path(__file__).resolve().parents[1] / "docs/faults.md"
 SIGKILLED: Final = -9
 NOTHING_LEFT: Final[dict[str, object]] = {
     **{kind: [] for kind in ("programs", "maps", "links", "kprobe_events", "kprobes")},
@@ -47,8 +45,9 @@ def boots(
         say = progress(pytestconfig)
         say(f"what is random is chosen by PCI_OBSERVER_SEED={SEED}")
         words = (SEED, STORM_SECONDS)
+        limit = TIMEOUT_SECONDS + float(STORM_SECONDS)
         result: dict[str, Any] = boot(
-            kernel, "live.faults", directory, say, *words, cpus=2
+            *(kernel, "live.faults", directory, say, *words), cpus=2, timeout=limit
         )
         return result
 

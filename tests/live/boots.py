@@ -46,6 +46,7 @@ def boot(
     qemu_args: Sequence[str] = QEMU_ARGS,
     append: str = devices.IOMMU_APPEND,
     cpus: int = 1,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Any:  # noqa: ANN401 - JSON
     """Run a module of this package in a guest; return its result.json."""
     build_matchload()
@@ -64,7 +65,7 @@ def boot(
         append=append,
         cpus=cpus,
         shared=directory,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
         on_output=_show,
     )
     (directory / "output.txt").write_text(guest.output)

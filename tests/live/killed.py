@@ -35,7 +35,10 @@ END_SECONDS: Final = 60
 COMMIT_SECONDS: Final = 1.0  # what a crash can cost the history
 LITTLE_BYTES: Final = 16 << 20  # not enough to start with
 LESS_BYTES: Final = 4 << 20  # not enough to go on with
-OPTIONS: Final = ("--state", str(STATE), "--socket", str(SOCKET))
+OPTIONS: Final = (
+    *("--state", str(STATE), "--state-mib", "32"),
+    *("--socket", str(SOCKET)),
+)
 
 
 def rows() -> int:
