@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from live import counters, killed, pci
 from live.killed import OPTIONS, PORT, SOCKET, STATE
-from live.scenario import MATCHLOAD, SETTLE_SECONDS, Result, say, settle, totals
+from live.scenario import (
+    DRAIN_SECONDS,
+    MATCHLOAD,
+    SETTLE_SECONDS,
+    Result,
+    say,
+    settle,
+    totals,
+)
 from live.watcher import COMMAND, HOST, Watcher
 
 if TYPE_CHECKING:
@@ -36,13 +44,13 @@ MAIN: Final = ("--ring-bytes", str(8 << 20))
 YEAR_SECONDS: Final = 365 * 24 * 3600
 CONNECTIONS: Final = 64
 STOPPED_SECONDS: Final = 3.0
-STORE_RETRY_SECONDS: Final = 6.0
-TEXTFILE_SECONDS: Final = 16.0
-BUSY_SECONDS: Final = 8.0
+TEXTFILE_SECONDS: Final = 16.0  # more than anything is tried again after
+BUSY_SECONDS: Final = 6.0
 RACES: Final = 10  # bursts of each kind
 RACE_WRITES: Final = 500  # of each burst
 SAMPLE_SECONDS: Final = 1.0
-PAUSE_SECONDS: Final = 0.05  # so that the ring suffices
+FEW: Final = "10"  # writes, and then a pause: so the ring suffices
+PAUSE_SECONDS: Final = 0.1
 PACE_SECONDS: Final = 0.003  # between two binds of the storm
 CPU1: Final = Path("/sys/devices/system/cpu/cpu1/online")
 LAG: Final = re.compile(
@@ -101,9 +109,9 @@ class Faults:
 
     def around(self, fault: Callable[[], Result]) -> Result:
         """Do it; return all totals before it and after it."""
-        before = totals(settle(self.watcher))
+        before = totals(settle(self.watcher, DRAIN_SECONDS))
         told = fault()
-        after = totals(settle(self.watcher))
+        after = totals(settle(self.watcher, DRAIN_SECONDS))
         return {**told, "before": before, "after": after, **self.shown()}
 
     def shown(self) -> Result:
@@ -231,7 +239,7 @@ class Faults:
         switched = []
 
         def newid() -> None:
-            matchload("newid", "pci-stub", "50")
+            matchload("newid", "pci-stub", FEW)
             time.sleep(PAUSE_SECONDS)
 
         with (
@@ -262,8 +270,8 @@ class Faults:
             errors.add(pci.run("modprobe", "-r", "vfio-pci"))
 
         def decide() -> None:
-            errors.add(matchload("probe", self.edu, "50"))
-            errors.add(matchload("newid", "pci-stub", "50"))
+            errors.add(matchload("probe", self.edu, FEW))
+            errors.add(matchload("newid", "pci-stub", FEW))
             time.sleep(PAUSE_SECONDS)
 
         with busy(replug, reload, decide) as done:
@@ -321,7 +329,6 @@ def full_disk(directory: Path, edu: str) -> Result:
     def act() -> None:
         for _ in range(20):
             bind_and_unbind(edu)
-        time.sleep(STORE_RETRY_SECONDS)
 
     with Watcher(
         *("--state", str(SMALL / "state"), "--record", str(recording)),

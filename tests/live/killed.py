@@ -28,9 +28,10 @@ STATE: Final = Path("/run/faults")
 SOCKET: Final = Path("/run/faults.sock")
 CGROUPS: Final = Path("/run/cgroups")
 # What attaching takes in a guest that is alone; later moments are as good.
-START_SECONDS: Final = 4.0
+START_SECONDS: Final = 8.0
 LOADER_SECONDS: Final = 1.5
-RUN_SECONDS: Final = 3.0
+RUN_SECONDS: Final = 2.5
+STARTS: Final = 2  # with each victim
 END_SECONDS: Final = 60
 COMMIT_SECONDS: Final = 1.0  # what a crash can cost the history
 LITTLE_BYTES: Final = 16 << 20  # not enough to start with
@@ -193,14 +194,15 @@ def kills(directory: Path, random: Random, edu: str) -> list[Result]:
     pci.run("modprobe", "pci-stub")
     done = [
         at_start(directory, random.uniform(0, START_SECONDS), "daemon")
-        for _ in range(3)
+        for _ in range(STARTS)
     ]
     done += [
         at_start(directory, random.uniform(0, LOADER_SECONDS), "loader")
-        for _ in range(3)
+        for _ in range(STARTS)
     ]
     done += [
-        while_running(directory, random.uniform(1, RUN_SECONDS), edu) for _ in range(2)
+        while_running(directory, random.uniform(1, RUN_SECONDS), edu)
+        for _ in range(STARTS)
     ]
     return done
 
