@@ -9,10 +9,12 @@
  *                               driver: each makes the kernel match it against
  *                               every PCI driver, once
  *   matchload race-override DRIVER ADDRESS N
- *   matchload race-ids DRIVER ID N
- *                               newid, while another process gives the device to
- *                               the driver by driver_override, or by an ID as
- *                               "1234 11e8", and takes it back, as fast as it can
+ *   matchload race-ids DRIVER ADDRESS ID N
+ *                               N times give the device to the driver, by
+ *                               driver_override or by an ID as "1234 11e8", and
+ *                               take it back, while another process writes to
+ *                               bind and unbind as fast as it can. bind matches
+ *                               without the device's lock, so they race
  *
  * So the number of calls is known beforehand: N x devices, N x drivers.
  *
@@ -94,50 +96,64 @@ static double load_probe(const char *address, long n)
 	return now() - start;
 }
 
-/* The last write takes back, whatever the other process did last. */
-static double race(const char *driver, int give, const char *given, int take,
-		   const char *taken, long n)
+/* Whether there is something to bind or unbind is what the race is about. */
+static void try_to_put(int fd, const char *text)
 {
-	double seconds;
-	pid_t other = fork();
+	if (pwrite(fd, text, strlen(text), 0) < 0 && errno != ENODEV &&
+	    errno != EBUSY && errno != EINVAL) {
+		fprintf(stderr, "write \"%s\": %s\n", text, strerror(errno));
+		exit(1);
+	}
+}
 
-	if (!other) {
+static double race(const char *driver, const char *address, int give,
+		   const char *given, int take, const char *taken, long n)
+{
+	int bind = open_driver_attribute(driver, "bind");
+	int unbind = open_driver_attribute(driver, "unbind");
+	pid_t binder = fork();
+	double start = now(), seconds;
+
+	if (!binder) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;) {
-			put(give, given);
-			put(take, taken);
+			try_to_put(bind, address);
+			try_to_put(unbind, address);
 		}
 	}
-	seconds = load_new_id(driver, n);
-	if (kill(other, SIGKILL) || waitpid(other, NULL, 0) != other) {
-		perror("the other process");
+	while (n--) {
+		put(give, given);
+		put(take, taken);
+	}
+	seconds = now() - start;
+	if (kill(binder, SIGKILL) || waitpid(binder, NULL, 0) != binder) {
+		perror("the binder");
 		exit(1);
 	}
-	if (pwrite(take, taken, strlen(taken), 0) < 0 && errno != ENODEV) {
-		perror("the last write");
-		exit(1);
-	}
+	try_to_put(unbind, address);
 	return seconds;
 }
 
 static double race_override(const char *driver, const char *address, long n)
 {
 	char path[256];
-	int override;
+	int fd;
 
 	snprintf(path, sizeof(path),
 		 "/sys/bus/pci/devices/%s/driver_override", address);
-	override = open_attribute(path);
-	return race(driver, override, driver, override, "\n", n);
+	fd = open_attribute(path);
+	return race(driver, address, fd, driver, fd, "\n", n);
 }
 
-static double race_ids(const char *driver, const char *id, long n)
+static double race_ids(const char *driver, const char *address, const char *id,
+		       long n)
 {
+	int add = open_driver_attribute(driver, "new_id");
+	int del = open_driver_attribute(driver, "remove_id");
 	char whole[128];
 
 	snprintf(whole, sizeof(whole), "%s ffffffff ffffffff 0 0 0", id);
-	return race(driver, open_driver_attribute(driver, "new_id"), whole,
-		    open_driver_attribute(driver, "remove_id"), id, n);
+	return race(driver, address, add, whole, del, id, n);
 }
 
 int main(int argc, char **argv)
@@ -154,13 +170,13 @@ int main(int argc, char **argv)
 		seconds = load_probe(argv[2], n);
 	} else if (n > 0 && argc == 5 && !strcmp(what, "race-override")) {
 		seconds = race_override(argv[2], argv[3], n);
-	} else if (n > 0 && argc == 5 && !strcmp(what, "race-ids")) {
-		seconds = race_ids(argv[2], argv[3], n);
+	} else if (n > 0 && argc == 6 && !strcmp(what, "race-ids")) {
+		seconds = race_ids(argv[2], argv[3], argv[4], n);
 	} else {
 		fprintf(stderr, "usage: matchload newid DRIVER N\n"
 				"       matchload probe ADDRESS N\n"
 				"       matchload race-override DRIVER ADDRESS N\n"
-				"       matchload race-ids DRIVER ID N\n");
+				"       matchload race-ids DRIVER ADDRESS ID N\n");
 		return 2;
 	}
 	printf("%ld writes in %.3f s\n", n, seconds);

@@ -40,14 +40,16 @@ if TYPE_CHECKING:
 
 SMALL: Final = Path("/run/small")  # a file system with little room
 SMALL_MIB: Final = 24
-MAIN: Final = ("--ring-bytes", str(8 << 20))
 YEAR_SECONDS: Final = 365 * 24 * 3600
 CONNECTIONS: Final = 64
 STOPPED_SECONDS: Final = 3.0
 TEXTFILE_SECONDS: Final = 16.0  # more than anything is tried again after
 BUSY_SECONDS: Final = 6.0
-RACES: Final = 10  # bursts of each kind
-RACE_WRITES: Final = 500  # of each burst
+# Writes that race with decisions: as many at a time as the ring takes.
+BURSTS: Final = 10
+OVERRIDE_RACES: Final = 600
+ID_RACES: Final = 50
+RACE_PAUSE_SECONDS: Final = 0.7
 SAMPLE_SECONDS: Final = 1.0
 FEW: Final = "10"  # writes, and then a pause: so the ring suffices
 PAUSE_SECONDS: Final = 0.1
@@ -226,7 +228,7 @@ class Faults:
             begin = time.monotonic()
             for _ in range(10):
                 bind_and_unbind(self.edu)
-            errors = matchload("newid", "pci-stub", "60000")
+            errors = matchload("newid", "pci-stub", "2000")
             for _ in range(10):
                 bind_and_unbind(self.edu)
             time.sleep(max(0, STOPPED_SECONDS - (time.monotonic() - begin)))
@@ -281,16 +283,16 @@ class Faults:
     def races(self) -> Result:
         """Change what a decision is made from while it is made."""
         ids = " ".join(word.removeprefix("0x") for word in pci.ids(self.edu))
+        kinds = (
+            (OVERRIDE_RACES, ("race-override", "pci-stub", self.edu)),
+            (ID_RACES, ("race-ids", "pci-stub", self.edu, ids)),
+        )
         errors = []
-        for _ in range(RACES):
-            for words in (
-                ("race-override", "pci-stub", self.edu),
-                ("race-ids", "pci-stub", ids),
-            ):
-                errors.append(matchload(*words, str(RACE_WRITES)))
-                time.sleep(0.3)
-        pci.write("drivers/pci-stub/unbind", self.edu)
-        return {"errors": errors, "writes": 2 * RACES * RACE_WRITES}
+        for _ in range(BURSTS):
+            for number, words in kinds:
+                errors.append(matchload(*words, str(number)))
+                time.sleep(RACE_PAUSE_SECONDS)
+        return {"errors": errors, "writes": 2 * BURSTS * (OVERRIDE_RACES + ID_RACES)}
 
     def storm(self, seconds: float) -> Result:
         """Bind and unbind for so long; return how much memory there was meanwhile."""
@@ -392,7 +394,7 @@ def main(directory: Path, seed: int, seconds: float, *only: str) -> int:
     part("out_of_memory", lambda: killed.out_of_memory(directory))
     pci.run("modprobe", "pci-stub")
     part("full_disk", lambda: full_disk(directory, edu))
-    with Watcher(*OPTIONS, *MAIN, port=PORT, log=directory / "main.log") as watcher:
+    with Watcher(*OPTIONS, port=PORT, log=directory / "main.log") as watcher:
         faults = Faults(watcher, places)
         for name in (
             *("second", "clock", "descriptors", "cpus", "unplugged", "races"),
