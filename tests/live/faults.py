@@ -23,7 +23,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from live import counters, killed, pci
-from live.killed import OPTIONS, PORT, SOCKET, STATE
+from live.killed import OPTIONS, PORT, SOCKET, STATE, bind_and_unbind
 from live.scenario import (
     DRAIN_SECONDS,
     MATCHLOAD,
@@ -66,12 +66,6 @@ def matchload(*words: str) -> str:
         [MATCHLOAD, *words], capture_output=True, text=True, check=False
     )
     return done.stderr
-
-
-def bind_and_unbind(edu: str) -> None:
-    """Give a device that is overridden to pci-stub, and take it back."""
-    pci.write("drivers_probe", edu)
-    pci.write("drivers/pci-stub/unbind", edu)
 
 
 @contextlib.contextmanager

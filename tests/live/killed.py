@@ -20,7 +20,6 @@ from live.scenario import Result, left_behind, say
 from live.watcher import COMMAND, HOST, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from random import Random
 
 PORT: Final = 9919
@@ -33,7 +32,6 @@ LOADER_SECONDS: Final = 1.5
 RUN_SECONDS: Final = 2.5
 STARTS: Final = 2  # with each victim
 END_SECONDS: Final = 60
-COMMIT_SECONDS: Final = 1.0  # what a crash can cost the history
 LITTLE_BYTES: Final = 16 << 20  # not enough to start with
 LESS_BYTES: Final = 4 << 20  # not enough to go on with
 OPTIONS: Final = (
@@ -153,19 +151,22 @@ def at_start(directory: Path, seconds: float, victim: str) -> Result:
 
 
 def while_running(directory: Path, seconds: float, edu: str) -> Result:
-    """Kill a daemon that has much to do, so long after it is ready."""
+    """Kill a daemon that has much to do, so long after it began to keep history."""
     before = counters.traces()
+    name = 'store_rows_total{stage="written"}'
+    pci.write(f"devices/{edu}/driver_override", "pci-stub\n")
     with Watcher(*OPTIONS, port=PORT, log=directory / "killed.log") as watcher:
         attached = counters.traces()
-        written = 0.0
-        begin = time.monotonic()
-        for _ in rounds(edu, seconds):
-            left = seconds - (time.monotonic() - begin)
-            if left > COMMIT_SECONDS:
-                written = watcher.metrics()['store_rows_total{stage="written"}']
+        written, until = 0.0, time.monotonic() + END_SECONDS
+        while not written and time.monotonic() < until:
+            bind_and_unbind(edu)
+            written = watcher.metrics()[name]
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            bind_and_unbind(edu)
         watcher.kill()
-        rest = time.monotonic() - begin
-    say(f"  killed after {rest:.2f} s of work")
+    pci.write(f"devices/{edu}/driver_override", "\n")
+    say(f"  killed after {seconds:.2f} s of work")
     return {
         "seconds": seconds,
         "attached": attached["programs"],
@@ -175,18 +176,10 @@ def while_running(directory: Path, seconds: float, edu: str) -> Result:
     }
 
 
-def rounds(edu: str, seconds: float) -> Iterator[int]:
-    """Bind and unbind a device for so long."""
-    until = time.monotonic() + seconds
-    pci.write(f"devices/{edu}/driver_override", "pci-stub\n")
-    done = 0
-    while time.monotonic() < until:
-        for _ in range(20):
-            pci.write("drivers_probe", edu)
-            pci.write("drivers/pci-stub/unbind", edu)
-        done += 1
-        yield done
-    pci.write(f"devices/{edu}/driver_override", "\n")
+def bind_and_unbind(edu: str) -> None:
+    """Give a device that is overridden to pci-stub, and take it back."""
+    pci.write("drivers_probe", edu)
+    pci.write("drivers/pci-stub/unbind", edu)
 
 
 def kills(directory: Path, random: Random, edu: str) -> list[Result]:
@@ -201,7 +194,7 @@ def kills(directory: Path, random: Random, edu: str) -> list[Result]:
         for _ in range(STARTS)
     ]
     done += [
-        while_running(directory, random.uniform(1, RUN_SECONDS), edu)
+        while_running(directory, random.uniform(0, RUN_SECONDS), edu)
         for _ in range(STARTS)
     ]
     return done
