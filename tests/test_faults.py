@@ -345,7 +345,7 @@ def test_a_cpu_came_and_went(faults: Faults) -> None:
     told = faults["cpus"]
 
     assert ["0", "1"] * (len(told["switched"]) // 2) == told["switched"]
-    assert 4 <= len(told["switched"])
+    assert 40 <= len(told["switched"])
     assert all(told["done"])
 
 
@@ -354,7 +354,7 @@ def test_devices_and_modules_went_in_the_middle(faults: Faults) -> None:
     told = faults["unplugged"]
 
     assert [] == told["errors"]
-    assert all(3 <= number for number in told["done"])
+    assert all(4 <= number for number in told["done"])
 
 
 def test_races_are_indeterminate_and_never_diverge(faults: Faults) -> None:

@@ -44,7 +44,8 @@ YEAR_SECONDS: Final = 365 * 24 * 3600
 CONNECTIONS: Final = 64
 STOPPED_SECONDS: Final = 3.0
 TEXTFILE_SECONDS: Final = 16.0  # more than anything is tried again after
-BUSY_SECONDS: Final = 6.0
+BUSY_ROUNDS: Final = 4  # of everything at least
+SWITCHES: Final = 40
 # Writes that race with decisions: as many at a time as the ring takes.
 BURSTS: Final = 10
 OVERRIDE_RACES: Final = 600
@@ -88,6 +89,13 @@ def busy(*actions: Callable[[], object]) -> Iterator[list[int]]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def wait_for(done: list[int]) -> None:
+    """Wait until each was done some times."""
+    until = time.monotonic() + DRAIN_SECONDS
+    while min(done) < BUSY_ROUNDS and time.monotonic() < until:
+        time.sleep(PAUSE_SECONDS)
 
 
 def lags(watcher: Watcher) -> dict[str, float]:
@@ -245,12 +253,12 @@ class Faults:
                 newid,
             ) as done,
         ):
-            until = time.monotonic() + BUSY_SECONDS
-            while time.monotonic() < until:
+            while len(switched) < SWITCHES:
                 for online in "01":
                     CPU1.write_text(online)
                     switched.append(CPU1.read_text().strip())
-                    time.sleep(0.2)
+                    time.sleep(PAUSE_SECONDS)
+            wait_for(done)
         return {"switched": switched, "done": done}
 
     def unplugged(self) -> Result:
@@ -271,7 +279,7 @@ class Faults:
             time.sleep(PAUSE_SECONDS)
 
         with busy(replug, reload, decide) as done:
-            time.sleep(BUSY_SECONDS)
+            wait_for(done)
         return {"done": done, "errors": sorted(errors - {""})}
 
     def races(self) -> Result:
