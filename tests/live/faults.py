@@ -240,7 +240,7 @@ class Faults:
 
     def cpus(self) -> Result:
         """Take a CPU away and give it back while both of them are busy."""
-        switched = []
+        switched: list[str] = []
 
         def newid() -> None:
             matchload("newid", "pci-stub", FEW)
