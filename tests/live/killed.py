@@ -138,6 +138,7 @@ def at_start(directory: Path, seconds: float, victim: str) -> Result:
         status = process.wait(END_SECONDS)
     finally:
         process.kill()
+    left = what_is_left(before)  # the loader has ended as well
     lines = log.read_text().splitlines()
     say(f"  {victim} killed after {seconds:.2f} s: status {status}, {lines[-1:]}")
     return {
@@ -145,7 +146,7 @@ def at_start(directory: Path, seconds: float, victim: str) -> Result:
         "seconds": seconds,
         "status": status,
         "lines": lines,
-        "left": what_is_left(before),
+        "left": left,
         "history": history(),
     }
 
