@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from observer import abi, bpf, compiler, hooks, kernel, shipped
@@ -152,10 +153,13 @@ def main(arguments: list[str] | None = None) -> None:
         message, descriptors = load(options, hooked)
     except (LoaderError, LayoutError, kernel.KernelError, compiler.CompileError) as e:
         message = {"error": str(e)}
+    except ConnectionError:  # the daemon has ended meanwhile: nobody to tell
+        os._exit(1)
     rights = array.array("i", descriptors)
-    channel.sendmsg(
-        [json.dumps(message).encode()],
-        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else [],
-    )
+    with suppress(ConnectionError):
+        channel.sendmsg(
+            [json.dumps(message).encode()],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else [],
+        )
     sys.stderr.flush()
     os._exit(0)  # no destructor of bcc's may detach or close anything

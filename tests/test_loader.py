@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from observer.btf import Btf
 from observer.bus import Place
 from observer.hooking import Attached, LoaderError, Stores, attach, refusal
 from observer.loader import first_that_works
+from observer.loading import LOADER
 from observer.machine import Origin, PciDriver
 from observer.program import Code, Map, Program
 from observer.record import Driver, StoreFile
@@ -279,3 +282,18 @@ def test_drivers_that_get_no_number() -> None:
     known = PciDriver(Driver(0, "new", None), Origin.KERNEL_MEMORY, (), None)
     inventory = Inventory((known,), order_known=True, places=(Place(1, 2, 3),))
     assert {} == number_drivers(5, inventory, insert=refuse)
+
+
+def test_a_daemon_that_is_gone() -> None:
+    """The loader has nobody to tell how it went, and says nothing of that either."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        done = subprocess.run(
+            [*LOADER, "--fd", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ("", "") == (done.stdout, done.stderr)
