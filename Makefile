@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures
-.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix mutants soak bench lint clean
+.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix mutants soak soak-storm bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -48,6 +48,7 @@ help:
 	@echo "make soak     more of what is random, for an hour or so"
 	@echo "make wheel    a Python package, in build/wheel"
 	@echo "make deb      a Debian package, in build/deb"
+	@echo "make soak-storm  binds and unbinds for 20 minutes: does memory stay flat?"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -83,6 +84,10 @@ mutants: setup-lab
 # What takes long: more random sequences of writes on real kernels.
 soak: setup-lab $(CACHE)/.fetched
 	PCI_OBSERVER_SEQUENCES=2000 $(PYTHON) -m pytest tests/test_sequences.py $(PYTEST)
+
+# Whether memory stays flat: the slope is printed.
+soak-storm: setup-lab $(CACHE)/.fetched
+	PCI_OBSERVER_STORM=1200 $(PYTHON) -m pytest -s tests/test_faults.py -k storm $(PYTEST)
 
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }

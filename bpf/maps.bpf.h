@@ -32,6 +32,8 @@ struct snapshot {
 	u64 override_hash;
 	u64 dynids_hash; /* of ids and count */
 	u64 dynids_places; /* where they lie */
+	u64 override_writes; /* that began or ended, whatever the device */
+	u64 removals; /* writes to remove_id, whatever the driver */
 };
 
 /*
@@ -124,6 +126,13 @@ static __always_inline void count(int which)
 
 	if (c)
 		__sync_fetch_and_add(c, 1);
+}
+
+static __always_inline u64 counted(int which)
+{
+	u64 *c = counters.lookup(&which);
+
+	return c ? *c : 0;
 }
 
 static __always_inline u64 hash(u64 h, u64 word)

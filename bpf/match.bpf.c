@@ -36,6 +36,20 @@ static __always_inline void read_override(struct call *c, struct snapshot *s)
 }
 
 /*
+ * What changes and changes back between two looks is the same in both. No value does
+ * so without a write, and of the second of two, beginning or end lies in between. To
+ * be read before the values at the entry, and after them at the exit.
+ */
+static __always_inline void read_writes(struct snapshot *s)
+{
+	s->override_writes =
+		counted(COUNT_WRITE_ENTERED + REC_FILE_DRIVER_OVERRIDE) +
+		counted(COUNT_WRITE_LEFT + REC_FILE_DRIVER_OVERRIDE);
+	s->removals = counted(COUNT_WRITE_ENTERED + REC_FILE_REMOVE_ID) +
+		      counted(COUNT_WRITE_LEFT + REC_FILE_REMOVE_ID);
+}
+
+/*
  * Walks the dynid list without its lock, into the tail. The place of the id at
  * address ret, or of one equal to same where the kernel returns a copy, goes to
  * match.index.
@@ -174,6 +188,8 @@ static __always_inline int enter_match(struct call *c)
 
 	count(COUNT_MATCH_ENTERED);
 	c->match.flags = 0;
+	read_writes(&c->at_entry);
+	barrier();
 	read_override(c, &c->at_entry);
 	read_dynids(c, &c->at_entry, 0, 0);
 	r = registration_of(c->drv);
@@ -188,10 +204,12 @@ static __always_inline u8 changes(const struct snapshot *a,
 {
 	u8 flags = 0;
 
-	if (a->override != b->override || a->override_hash != b->override_hash)
+	if (a->override != b->override ||
+	    a->override_hash != b->override_hash ||
+	    a->override_writes != b->override_writes)
 		flags |= REC_MATCH_OVERRIDE_CHANGED;
 	if (a->dynids_hash != b->dynids_hash ||
-	    a->dynids_places != b->dynids_places)
+	    a->dynids_places != b->dynids_places || a->removals != b->removals)
 		flags |= REC_MATCH_DYNIDS_CHANGED;
 	return flags;
 }
@@ -283,6 +301,8 @@ static __always_inline void report(struct call *c, u64 ret)
 	if (c->copy && ret == c->copy)
 		bpf_probe_read_kernel(same, sizeof(same), (void *)ret);
 	read_dynids(c, &c->at_exit, ret, c->copy ? same : 0);
+	barrier();
+	read_writes(&c->at_exit);
 	m->source = source_of(c, ret);
 	if (m->source == REC_SOURCE_NONE || m->source == REC_SOURCE_OVERRIDE)
 		m->index = -1;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from threading import Condition
@@ -41,6 +41,7 @@ from observer.pages import routes
 from observer.pipeline import Pipeline
 from observer.recent import Recent
 from observer.record import Loss, LossStage, Match
+from observer.recorder import Recorder
 from observer.recording import Header, Writer
 from observer.regression import Regression
 from observer.reloading import Reloading
@@ -74,7 +75,6 @@ _CURRENT_SECONDS: Final = 3.0  # that a verb waits for sysfs, which a probe can 
 _LOOKING_SECONDS: Final = 0.02  # between two turns meanwhile
 _REFRESH_SECONDS: Final = 0.2  # that a scrape waits for what is only counted
 _DRAIN_SECONDS: Final = 30.0  # for what is in the ring at the end
-_FLUSH_SECONDS: Final = 1.0  # what a crash can cost a recording
 _FAILURE_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 5.0  # for the first look at sysfs; a probe can hold it up
 
@@ -171,43 +171,6 @@ def run(
             daemon.reload_on_hangup(options, read)
         memory.give_back()
         daemon.run()
-
-
-class Recorder:
-    """Keeps what is seen, if it is to be kept; a full disk ends that, not the rest."""
-
-    def __init__(self, writer: Writer | None, logger: Logger) -> None:
-        """Write to `writer`, or nowhere."""
-        self._writer = writer
-        self._logger = logger
-        self._flushed = time.monotonic()
-
-    def record(self, record: Record) -> None:
-        """Add a record."""
-        if self._writer:
-            self._attempt(partial(self._writer.write, record))
-
-    def flush(self) -> None:
-        """Give what was added to the system, once a second."""
-        now = time.monotonic()
-        if self._writer and now - self._flushed >= _FLUSH_SECONDS:
-            self._flushed = now
-            self._attempt(self._writer.flush)
-
-    def close(self) -> None:
-        """Write the rest."""
-        if self._writer:
-            self._attempt(self._writer.close)
-
-    def _attempt(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as e:
-            self._logger.warning("recording ended", error=e.strerror)
-            if self._writer:
-                with suppress(OSError):  # what does not fit still does not
-                    self._writer.close()
-            self._writer = None
 
 
 class Daemon:
@@ -612,6 +575,7 @@ class Daemon:
             gauges=self._upkeep.gauges(),
             disagreements={str(k): n for k, n in self._disagreements.items()},
             store=self._keeping.counts(),
+            unrecorded=self._recorder.dropped,
             bound_before=self._tracker.bound_before,
             missing=sum(why != "" for why in self._attachment.hooks.values()),
             alive=self._alive,

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from observer import abi, bpf, compiler, hooks, kernel, shipped
@@ -178,11 +179,15 @@ def main(arguments: list[str] | None = None) -> None:
     def hooked() -> None:
         channel.send(b'{"hooked": true}')
 
-    message, descriptors = look(options, hooked)
+    try:
+        message, descriptors = look(options, hooked)
+    except ConnectionError:  # the daemon has ended meanwhile: nobody to tell
+        os._exit(1)
     rights = array.array("i", descriptors)
-    channel.sendmsg(
-        [json.dumps(message).encode()],
-        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
-    )
+    with suppress(ConnectionError):
+        channel.sendmsg(
+            [json.dumps(message).encode()],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)],
+        )
     sys.stderr.flush()
     os._exit(0)  # no destructor of bcc's may detach or close anything

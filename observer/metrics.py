@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-FIXED = 149  # series that there are always; a test counts them
+FIXED = 150  # series that there are always; a test counts them
 # Of the limit: the least that drivers have however many devices there are.
 _DRIVERS = 0.25
 # Series of what has no room: decisions, probes and one histogram of "other".
@@ -72,6 +72,7 @@ class State(NamedTuple):
     gauges: tuple[Gauge, ...] = ()  # of the machine
     disagreements: Mapping[str, int] = MappingProxyType({})  # with sysfs, by field
     store: Counts = Counts()  # of none
+    unrecorded: int = 0  # lines
     bound_before: int = 0  # devices whose bind was not seen
     missing: int = 0  # hooks that should be attached and are not
     alive: float = 0  # Unix time of the main loop's last turn
@@ -225,6 +226,11 @@ class Metrics(Collector):
         yield from _hooks(state)
         yield from self._machine(state)
         yield from _store(state.store)
+        yield _counter(
+            "unrecorded_total",
+            "Lines that the recording lacks because they could not be written.",
+            {(): state.unrecorded},
+        )
         yield from _about(self._about)
         yield _gauge(
             "web_config_reload_success",

@@ -14,8 +14,9 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from observer.appending import Appending
 from observer.drivers import Drivers
 from observer.fields import FieldError, Fields
 from observer.notation import read_record, record_object
@@ -61,9 +62,11 @@ class Writer:
     def __init__(self, path: Path, header: Header) -> None:
         """Create the file, or empty it; nothing gets there before a flush.
 
-        Raises OSError, as all methods do.
+        Raises OSError, as `flush` and `close` do. What could not be written waits.
         """
-        self._file = _open(path, "w")
+        self._file = _create(path)
+        self.can_go_on = isinstance(self._file, Appending)  # after such an error
+        self.holding = False  # set it to have `flush` alone write
         self._drivers = Drivers()  # as the reader will know them
         self._lines: list[str] = []
         self._append(
@@ -77,22 +80,37 @@ class Writer:
         )
 
     def write(self, record: Record) -> None:
-        """Add a record, and before it the driver of a match unless it stands there."""
+        """Add a record, and before it the driver of a match unless it stands there.
+
+        Raises OSError if that made it time for a flush.
+        """
         if isinstance(record, Match):
             driver = record.inputs.driver
             if driver != self._drivers.find(driver.number, driver.name):
-                self.write(driver)
+                self._drivers.learn(driver)
+                self._append(record_object(_without_pointers(driver)))
         elif isinstance(record, Driver):
             self._drivers.learn(record)
         elif isinstance(record, Unregister):
             self._drivers.forget(record.driver)
         self._append(record_object(_without_pointers(record)))
+        if self.waiting >= BATCH and not self.holding:
+            self.flush()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many lines wait for a flush."""
+        return len(self._lines)
+
+    def forget(self) -> None:
+        """Tell every driver again, for some lines were left out."""
+        self._drivers = Drivers()
 
     def flush(self) -> None:
         """Give all lines to the operating system; .xz keeps some until the end."""
-        lines, self._lines = self._lines, []
-        self._file.write("".join(lines).encode("ascii"))
+        self._file.write("".join(self._lines).encode("ascii"))
         self._file.flush()
+        self._lines = []
 
     def close(self) -> None:
         """Write what is left and close the file; once more does nothing."""
@@ -104,8 +122,6 @@ class Writer:
 
     def _append(self, line: dict[str, object]) -> None:
         self._lines.append(json.dumps(line, separators=(",", ":")) + "\n")
-        if len(self._lines) >= BATCH:
-            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +144,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         """Read the header. Raises RecordingError, or OSError."""
         self._path = path
-        self._file = _open(path, "r")
+        self._file = _open(path)
         self._lines = enumerate(self._raw_lines(), 1)
         self.truncated = False
         try:
@@ -277,10 +293,17 @@ def _without_pointers(record: Record) -> Record:
     return record
 
 
-def _open(path: Path, mode: Literal["r", "w"]) -> IO[bytes]:
+def _create(path: Path) -> Appending | IO[bytes]:
+    """Create a file as its name says. The compressor of .xz can't take a step back."""
+    if path.suffix == ".xz":
+        return cast("IO[bytes]", lzma.open(path, "wb"))
+    return Appending(path, compress=path.suffix == ".gz")
+
+
+def _open(path: Path) -> IO[bytes]:
     """Open a file as its name says; reading ends with EOFError where it is cut."""
     if path.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path, f"{mode}b"))
+        return cast("IO[bytes]", gzip.open(path))
     if path.suffix == ".xz":
-        return cast("IO[bytes]", lzma.open(path, f"{mode}b"))
-    return cast("IO[bytes]", path.open(f"{mode}b"))
+        return cast("IO[bytes]", lzma.open(path))
+    return path.open("rb")

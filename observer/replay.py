@@ -66,11 +66,12 @@ def replay(path: Path, semantics: str | None = None) -> Replayed:
 
         def state() -> State:
             lost = books.lost[LossStage.RESERVE]
+            queued = books.lost[LossStage.QUEUE]  # and not recorded
             counters = Counters(
-                whole=matches + lost + books.lost[LossStage.DECODE],
+                whole=matches + lost + books.lost[LossStage.DECODE] + queued,
                 lost_reserve=lost,
             )
-            received = matches + books.lost[LossStage.DECODE]
+            received = matches + books.lost[LossStage.DECODE] + queued
             return State(counters, received, matches, {}, {}, what_if.devices())
 
         def keep(observation: Observation) -> None:

@@ -24,6 +24,8 @@ PCI: Final = Path("/sys/bus/pci")
 _T = TypeVar("_T")
 
 _GONE: Final = {errno.ENOENT, errno.ENODEV, errno.EIO}
+# What this process lacks, which tells nothing about the file.
+_WANTING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _SIZE: Final = 4097  # one byte more than any file here can have
 _ID: Final = "0000([0-9A-F]{4})"
 _CLASS: Final = "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
@@ -47,6 +49,8 @@ def devices(*, root: Path = PCI) -> tuple[dict[str, PciDevice], tuple[str, ...]]
 
     A device that goes away meanwhile is left out, with a sentence, as is one whose ids
     can't be read. Other fields that can't be read are None, with a sentence each.
+    Raises OSError, as all functions here do, when this process has no more descriptors
+    or memory: then nothing is known.
     """
     gaps: list[str] = []
     found: dict[str, PciDevice] = {}
@@ -94,6 +98,7 @@ def _read(
     except ValueError:  # a NUL
         return None
     except OSError as error:
+        _raise_if_wanting(error)
         if gaps is not None and error.errno not in _GONE:
             gaps.append(f"{printable(address)} can't be read ({error.strerror}).")
         return None
@@ -166,6 +171,7 @@ class _Files(NamedTuple):
         try:
             text = _content("modalias", self.directory)
         except OSError as error:
+            _raise_if_wanting(error)
             if error.errno in _GONE:
                 raise _GoneError from error
             raise self._no_ids(f"can't be read ({error.strerror})") from error
@@ -197,6 +203,7 @@ class _Files(NamedTuple):
             return None
 
     def _missing(self, name: str, error: OSError) -> None:
+        _raise_if_wanting(error)
         if error.errno != errno.ENOENT:  # most devices have few of these files
             self._unknown(name, f"can't be read ({error.strerror})")
 
@@ -238,7 +245,8 @@ def drivers_autoprobe(*, root: Path = PCI) -> bool | None:
     """Say whether the bus binds new devices and drivers by itself; None: unknown."""
     try:
         return _FLAGS.get(_content(f"{root}/drivers_autoprobe", None))
-    except OSError:
+    except OSError as error:
+        _raise_if_wanting(error)
         return None
 
 
@@ -246,8 +254,15 @@ def _listed(directory: Path, gaps: list[str]) -> list[str]:
     try:
         return os.listdir(directory)
     except OSError as error:
+        _raise_if_wanting(error)
         gaps.append(f"{directory} can't be read ({error.strerror}).")
         return []
+
+
+def _raise_if_wanting(error: OSError) -> None:
+    """Raise an error that is none of the file's."""
+    if error.errno in _WANTING:
+        raise error
 
 
 def _content(path: str, directory: int | None) -> str:

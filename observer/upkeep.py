@@ -108,6 +108,8 @@ class Upkeep:
         for look in self._looker.answers():
             if look.whole and self._complete:
                 self._look = look
+            elif not (look.whole or look.devices):  # it failed
+                self._next_ns = min(self._next_ns, now_ns + RETRY_NS)
             else:
                 self._read(look)
         if not self._looker.busy() and self._look is None:

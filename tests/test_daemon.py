@@ -32,7 +32,7 @@ from observer import control, log, privileges, snapshot
 from observer.boot_coverage import Coverage
 from observer.cli import GOOD, main
 from observer.config import ConfigError
-from observer.daemon import Daemon, Options, Recorder, run
+from observer.daemon import Daemon, Options, run
 from observer.keeping import Keeping
 from observer.kernel import boot_id
 from observer.listening import ListenError
@@ -52,7 +52,8 @@ from observer.record import (
     Task,
     Uevent,
 )
-from observer.recording import Header, Recording, Writer
+from observer.recorder import Recorder
+from observer.recording import Recording
 from observer.registered import Inventory
 from observer.regression import Regression
 from observer.series import Selection
@@ -79,8 +80,6 @@ MATCH = Match(
     Outcome(Source.STATIC, 0),
 )
 WRONG = MATCH._replace(outcome=Outcome(Source.NONE))
-HEADER = Header("6.1.0-56-amd64", "x86_64", {}, "linux-5.15")
-FULL = Path("/dev/full")
 LATER_NS = 1 << 62  # than any clock
 
 CHILD = """
@@ -636,57 +635,6 @@ def test_a_regression_is_accepted_while_it_runs(tmp_path: Path) -> None:
     ]
     assert [("finding", "driver_lost"), ("finding ended", "driver_lost")] == told
     assert "baseline" not in {line["event"].split()[0] for line in lines}
-
-
-def recorder(path: Path) -> tuple[Recorder, Callable[[], list[str]]]:
-    """Return a recorder and what it says."""
-    stream = io.StringIO()
-    made = Recorder(Writer(path, HEADER), log.configure(stream))
-
-    def said() -> list[str]:
-        lines = map(json.loads, stream.getvalue().splitlines())
-        return [f"{line['event']}: {line['error']}" for line in lines]
-
-    return made, said
-
-
-def test_recording(tmp_path: Path) -> None:
-    """What is seen is kept."""
-    made, said = recorder(tmp_path / "r")
-    made.record(MATCH)
-    made.close()
-    with Recording(tmp_path / "r") as recording:
-        assert [DRIVER, MATCH] == list(recording)
-    assert [] == said()
-
-
-def test_full_disk() -> None:
-    """A full disk is told once and ends the recording, nothing else."""
-    made, said = recorder(FULL)
-    for _ in range(1000):
-        made.record(MATCH)
-    made.flush()
-    made.close()
-    assert ["recording ended: No space left on device"] == said()
-
-
-def test_full_disk_at_the_end() -> None:
-    """So it is when only the last lines do not fit."""
-    made, said = recorder(FULL)
-    made.record(MATCH)
-    made.close()
-    made.close()
-    assert ["recording ended: No space left on device"] == said()
-
-
-def test_nothing_to_record() -> None:
-    """Without a file nothing is kept, and nothing said."""
-    stream = io.StringIO()
-    made = Recorder(None, log.configure(stream))
-    made.record(MATCH)
-    made.flush()
-    made.close()
-    assert "" == stream.getvalue()
 
 
 def attaching(hooks: Hooks) -> Callable[[], Attachment]:

@@ -268,3 +268,16 @@ def test_boot_args_for_grub(tmp_path: Path) -> None:
         check=True,
     )
     assert f"quiet '{word}' {rest}" == told.stdout
+
+
+def test_faults() -> None:
+    """Each fault in docs/faults.md has tests that there are, and each test a fault."""
+    text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", text))
+    there = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert named - there == set()
+    assert len([line for line in text.splitlines() if "`test_" in line]) > 10

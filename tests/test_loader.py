@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from observer.hooking import (
 )
 from observer.kernel import kprobes_enabled
 from observer.loader import methods
+from observer.loading import LOADER
 from observer.machine import Origin, PciDriver
 from observer.program import Code, Map, Program
 from observer.record import Driver, StoreFile
@@ -418,3 +421,18 @@ def test_drivers_that_get_no_number() -> None:
     known = PciDriver(Driver(0, "new", None), Origin.KERNEL_MEMORY, (), None)
     inventory = Inventory((known,), order_known=True, places=(Place(1, 2, 3),))
     assert {} == number_drivers(5, inventory, insert=refuse)
+
+
+def test_a_daemon_that_is_gone() -> None:
+    """The loader has nobody to tell how it went, and says nothing of that either."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.close()
+        done = subprocess.run(
+            [*LOADER, "--fd", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ("", "") == (done.stdout, done.stderr)

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from observer.record import Device
 from observer.sysfs import devices, drivers, drivers_autoprobe, module_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NIC = "0000:00:03.0"
 IDS = Device(0x8086, 0x100E, 0x1AF4, 0x1100, 0x020000)
@@ -285,17 +286,35 @@ def descriptors() -> set[str]:
     return {path.name for path in Path("/proc/self/fd").iterdir() if path.exists()}
 
 
-def test_too_many_open_files(root: Path) -> None:
-    """A device that can't be opened is not said to be gone."""
-    plug(root)
+@contextmanager
+def left(descriptors: int) -> Iterator[None]:
+    """Let this process open so many files more."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+    first = os.dup(0)
+    os.close(first)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first + descriptors, limit[1]))
     try:
-        gaps: list[str] = []
-        assert None is sysfs.device(NIC, root=root, gaps=gaps)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-    assert [f"{NIC} can't be read (Too many open files)."] == gaps
+
+
+@pytest.mark.parametrize("descriptors", [0, 1])
+def test_too_many_open_files(root: Path, descriptors: int) -> None:
+    """A device whose files can't be opened is not said to be gone, or odd."""
+    plug(root)
+    with left(descriptors), pytest.raises(OSError, match="Too many open files"):
+        sysfs.device(NIC, root=root, gaps=[])
+    with left(descriptors), pytest.raises(OSError, match="Too many open files"):
+        devices(root=root)
+
+
+def test_drivers_that_cannot_be_listed_are_not_gone(root: Path) -> None:
+    """For want of a descriptor nothing is known."""
+    with left(0), pytest.raises(OSError, match="Too many open files"):
+        drivers(root=root)
+    with left(0), pytest.raises(OSError, match="Too many open files"):
+        drivers_autoprobe(root=root)
 
 
 def test_no_descriptor_is_left_open(root: Path) -> None:

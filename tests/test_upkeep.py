@@ -72,6 +72,10 @@ class Sysfs:
             Look(self.now_ns, wanted is None, found, drivers, True, ())
         )
 
+    def fail(self, gap: str) -> None:
+        """Answer the oldest question with the reason why there is no answer."""
+        self._answers.append(Look(self.now_ns, False, {}, {}, None, (gap,)))
+
 
 class Kept:
     """An upkeep with its tracker, its sysfs and a clock."""
@@ -245,6 +249,30 @@ def test_a_look_that_shows_nothing_at_all_failed() -> None:
     kept.step()
     assert kept.disagreements == []
     assert kept.upkeep.machine().devices == {DEVICE.address: DEVICE}
+
+
+def test_a_look_that_failed_is_repeated() -> None:
+    """A second later, and what it did not show is not forgotten."""
+    kept = Kept()
+    kept.step(RECONCILE_NS / 1e9)
+    kept.sysfs.fail("Sysfs could not be read: too many open files.")
+    kept.step()
+    kept.step(RETRY_NS / 1e9)
+    assert kept.sysfs.asked == [None, None]
+    assert kept.upkeep.machine().devices == {DEVICE.address: DEVICE}
+
+
+def test_a_first_look_that_failed_is_repeated() -> None:
+    """Nothing is said of the machine before it was seen."""
+    kept = Kept(complete=False)
+    kept.sysfs.ask()
+    kept.sysfs.fail("Sysfs could not be read: too many open files.")
+    kept.step()
+    kept.step(RETRY_NS / 1e9)
+    assert kept.upkeep.gauges() == ()
+    kept.sysfs.answer()
+    kept.step(5)
+    assert list(kept.upkeep.machine().devices) == [DEVICE.address]
 
 
 def test_a_driver_that_was_shown_while_it_probed_is_looked_at_again() -> None:

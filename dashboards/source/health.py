@@ -206,7 +206,8 @@ def _store(board: build.Dashboard) -> build.Dashboard:
             pieces.graph(
                 "Rows of the history",
                 "Decisions, probes and writes between two points of the graph: "
-                "offered, written, and dropped for want of room or by the disk.",
+                "offered, written, and dropped for want of room or by the disk; "
+                "and the lines that a recording lacks.",
                 Query(
                     f"sum by (stage) (increase({_m('store_rows_total')}{_RANGE}))",
                     "{{stage}}",
@@ -215,6 +216,10 @@ def _store(board: build.Dashboard) -> build.Dashboard:
                     "sum by (stage) "
                     f"(increase({_m('store_rows_dropped_total')}{_RANGE}))",
                     "dropped: {{stage}}",
+                ),
+                Query(
+                    f"sum(increase({_m('unrecorded_total')}{_RANGE}))",
+                    "not recorded",
                 ),
                 span=8,
             )

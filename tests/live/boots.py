@@ -38,7 +38,7 @@ class InfrastructureError(Exception):
     """The guest died or hung: this says nothing about the observer."""
 
 
-def boot(
+def boot(  # noqa: PLR0913 - what to boot and how, by name
     kernel: str,
     module: str,
     directory: Path,
@@ -47,6 +47,8 @@ def boot(
     qemu_args: Sequence[str] = QEMU_ARGS,
     append: str = devices.IOMMU_APPEND,
     systemd: bool = False,
+    cpus: int = 1,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Any:  # noqa: ANN401 - JSON
     """Run a module of this package in a guest; return its result.json."""
     build_matchload()
@@ -65,8 +67,9 @@ def boot(
         script,
         qemu_args=qemu_args,
         append=append,
+        cpus=cpus,
         shared=directory,
-        timeout=TIMEOUT_SECONDS,
+        timeout=timeout,
         on_output=_show,
     )
     (directory / "output.txt").write_text(guest.output)

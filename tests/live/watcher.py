@@ -81,6 +81,10 @@ class Watcher:
         """Return where the kernel tells of the process."""
         return Path("/proc", str(self._process.pid))
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def page(self, path: str) -> str:
         """Read a page."""
         return self._get(path)[1]
