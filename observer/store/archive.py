@@ -216,7 +216,7 @@ def _kept(row: Sequence[Any]) -> Kept:
 
 def _binding(row: Sequence[Any]) -> Binding:
     boot, address, *ids = row[1:8]
-    driver, override, *times, seen = row[8:15]
+    driver, override, since, since_unix, until, until_unix, seen = row[8:15]
     comm, tgid, uid = row[15:]
     return Binding(
         integer(boot),
@@ -226,22 +226,34 @@ def _binding(row: Sequence[Any]) -> Binding:
             text_or_null(driver),
             text_or_null(override),
         ),
-        *map(integer, times[:2]),
-        *map(integer_or_null, times[2:]),
-        seen=bool(seen),
-        who=None
-        if comm is None
-        else Who(text_of(comm), integer(tgid), integer_or_null(uid)),
+        integer(since),
+        integer(since_unix),
+        integer_or_null(until),
+        integer_or_null(until_unix),
+        bool(seen),
+        _who(comm, tgid, uid),
     )
 
 
+def _who(comm: object, tgid: object, uid: object) -> Who | None:
+    if comm is None:
+        return None
+    return Who(text_of(comm), integer(tgid), integer_or_null(uid))
+
+
 def _finding(row: Sequence[Any]) -> KeptFinding:
-    _, boot, address, also, finding, kind, _, text, cure, *times = row
+    _, boot, address, also, finding, kind, _, text, cure = row[:9]
+    begin, begin_unix, end, end_unix = row[9:]
     return KeptFinding(
         integer(boot),
         text_of(address),
         tuple(text_of(also).split()),
-        *map(text_of, (finding, kind, text, cure)),
-        *map(integer, times[:2]),
-        *map(integer_or_null, times[2:]),
+        text_of(finding),
+        text_of(kind),
+        text_of(text),
+        text_of(cure),
+        integer(begin),
+        integer(begin_unix),
+        integer_or_null(end),
+        integer_or_null(end_unix),
     )

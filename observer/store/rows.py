@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from observer.pointers import hide_pointers
+from observer.probe_result import is_errno
 from observer.record import (
     Device,
     Driver,
@@ -233,7 +234,7 @@ def probe_of(row: Sequence[object]) -> Probed:
             bool(has_probe),
             Path(text_of(path)),
             ProbeResult(text_of(result)),
-            text_or_null(errno),
+            _errno(errno),
             Seen(text_of(row[14])),
         ),
         _word_or_null(kind, Kind),
@@ -276,7 +277,7 @@ def write_of(row: Sequence[object]) -> Wrote:
             text_or_null(address),
             text_of(text),
             unsigned(integer(size)),
-            text_or_null(errno),
+            _errno(errno),
         ),
         Judgement(text_of(judgement)),
         text_or_null(expected),
@@ -298,6 +299,13 @@ def _bytes(value: object) -> bytes:
     if not isinstance(value, bytes):
         raise TypeError("no blob")
     return value
+
+
+def _errno(value: object) -> str | None:
+    errno = text_or_null(value)
+    if errno is not None and not is_errno(errno):
+        raise ValueError("no errno")
+    return errno
 
 
 def _word_or_null(value: object, words: type[Word]) -> Word | None:

@@ -54,6 +54,7 @@ class Result(NamedTuple):
 def fuzz(name: str, inputs: int, directory: Path, *options: str) -> Result:
     """Fuzz a target in a process of its own, from its seeds and its corpus."""
     target = load(name)
+    directory = directory.resolve()
     corpus, seeds = directory / "corpus" / name, directory / "seeds" / name
     findings, logs = directory / "findings", directory / "logs"
     for each in (corpus, seeds, findings, logs):
@@ -127,7 +128,7 @@ def table(results: Iterable[Result]) -> Iterator[str]:
         yield (
             f"| {each.name} | {each.inputs:,} | {each.inputs_a_second:,} "
             f"| {each.corpus:,} | {findings} | {each.peak_mib} MiB "
-            f"| {each.slowest_ms:.1f} ms |"
+            f"| {each.slowest_ms:.2f} ms |"
         )
     yield f"| total | {total:,} | | | | | |"
 

@@ -36,10 +36,11 @@ def names() -> list[str]:
 
 def load(name: str) -> Target:
     """Import a target, and with it what it is about."""
-    found: Target = import_module(f"fuzz.targets.{name}").TARGET
+    module = name if "." in name else f"fuzz.targets.{name}"
+    found: Target = import_module(module).TARGET
     return found
 
 
 def seeds_of(target: Target) -> list[bytes]:
-    """Return the seeds, none of which is longer than an input may be."""
+    """Return the seeds; none is longer than an input may be."""
     return [seed[: target.max_bytes] for seed in target.seeds()]

@@ -75,6 +75,6 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=10,
+    share=3,
     words=("alias ", "pci:v", "vfio_pci:v", "sv*sd*bc*sc*i*", "00008086d", "\f"),
 )

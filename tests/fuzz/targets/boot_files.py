@@ -56,6 +56,6 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=8,
+    share=6,
     words=("\f", "options ", "vfio-pci", "ids=", "MODULES=(", "drivers+=", "alias pci:"),
 )

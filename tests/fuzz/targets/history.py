@@ -32,11 +32,11 @@ stores.fill(SCRATCH, stores.JUDGED, stores.PROBED, stores.WROTE)
 CONNECTION = sqlite3.connect(PATH, isolation_level=None)
 CONNECTION.row_factory = sqlite3.Row
 CONNECTION.execute("PRAGMA synchronous = OFF")
-ROWS: dict[str, dict[str, Any]] = {}
+ROWS: dict[str, dict[str, Any]] = {}  # without the key, by which they are found
 for (_name,) in CONNECTION.execute("SELECT name FROM sqlite_schema WHERE type='table'"):
     _row = CONNECTION.execute(f"SELECT * FROM {_name} LIMIT 1").fetchone()  # noqa: S608
     if _row is not None:
-        ROWS[_name] = dict(_row)
+        ROWS[_name] = dict([*zip(_row.keys(), _row, strict=True)][1:])
 
 
 def run(data: bytes) -> None:
@@ -108,4 +108,4 @@ def seeds() -> Iterable[bytes]:
     yield json.dumps(rows).encode()
 
 
-TARGET = Target(run, (), seeds, share=1, max_bytes=1 << 13, mutate=mutate)
+TARGET = Target(run, (), seeds, share=2, max_bytes=1 << 13, mutate=mutate)

@@ -62,4 +62,4 @@ def seeds() -> Iterable[bytes]:
     yield image(lzma.compress(elf(), lzma.FORMAT_XZ))
 
 
-TARGET = Target(run, (ImageError,), seeds, share=4)
+TARGET = Target(run, (ImageError,), seeds, share=2)

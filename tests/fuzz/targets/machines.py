@@ -54,5 +54,5 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run, (FieldError, story.StoryError), seeds, share=3, max_bytes=1 << 13, mutate=mutate
+    run, (FieldError, story.StoryError), seeds, share=4, max_bytes=1 << 13, mutate=mutate
 )

@@ -42,5 +42,5 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run, (PictureError,), seeds, share=3, max_bytes=1 << 13, mutate=mutate
+    run, (PictureError,), seeds, share=9, max_bytes=1 << 13, mutate=mutate
 )

@@ -32,5 +32,5 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run, (), seeds, share=10, max_bytes=1024, words=("SUBSYSTEM=pci", "ACTION=bind")
+    run, (), seeds, share=14, max_bytes=1024, words=("SUBSYSTEM=pci", "ACTION=bind")
 )

@@ -54,7 +54,7 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=4,
+    share=3,
     max_bytes=1024,
     words=(
         *("tls_server_config", "cert_file", "key_file", "client_ca_file", ": ", "\n  "),
