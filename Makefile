@@ -3,13 +3,15 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures setup setup-lab setup-lint setup-browser
-.PHONY: bpf guest matrix soak bench lint clean
+.PHONY: bpf guest matrix soak fuzz bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
 QEMU_ARGS ?=
 MEMORY ?= 2G
 CPUS ?= 1
+INPUTS ?= 10000000
+TARGETS ?=
 KERNELS ?= 5.10 6.1.0-47-amd64 6.1 6.12.90 6.12.113+deb13-amd64 6.12 6.18.15+deb13-amd64 7.2 7.3
 
 PYTHON := .venv/bin/python
@@ -34,6 +36,7 @@ help:
 	@echo "make guest    KERNEL=6.1 SCRIPT=file: run a script under a Debian kernel"
 	@echo "make matrix   KERNELS=\"...\": the live tests on every kernel layout"
 	@echo "make soak     more of what is random, for an hour or so"
+	@echo "make fuzz     INPUTS=10000000: inputs that nobody thought of, for an hour or so"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -63,13 +66,17 @@ matrix: setup-lab
 soak: setup-lab $(CACHE)/.fetched
 	PCI_OBSERVER_SEQUENCES=2000 $(PYTHON) -m pytest tests/test_sequences.py $(PYTEST)
 
+# Goes on from the corpus that the last run left in build/fuzz.
+fuzz: setup-lab
+	PYTHONPATH=.:tests $(PYTHON) -m fuzz.run --inputs $(INPUTS) $(TARGETS)
+
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }
 	@$(PYTHON) tests/lab/guest.py "$(KERNEL)" "$(SCRIPT)" --memory $(MEMORY) --cpus $(CPUS) -- $(QEMU_ARGS)
 
 setup: build/.stamp-packages-run build/.stamp-venv
 
-setup-lab: setup build/.stamp-packages-lab build/.stamp-test
+setup-lab: setup build/.stamp-packages-lab build/.stamp-test build/.stamp-fuzz
 
 setup-lint: setup-lab build/.stamp-packages-lint build/.stamp-lint
 
@@ -102,6 +109,11 @@ build/.stamp-venv: requirements.txt pyproject.toml build/.stamp-packages-run
 build/.stamp-test: requirements-test.txt build/.stamp-venv
 	@echo "setting up .venv for tests"
 	@.venv/bin/$(PIP) -r requirements-test.txt
+	@touch $@
+
+build/.stamp-fuzz: requirements-fuzz.txt build/.stamp-test
+	@echo "setting up .venv for fuzzing"
+	@.venv/bin/$(PIP) -r requirements-fuzz.txt
 	@touch $@
 
 build/.stamp-bench: requirements-bench.txt build/.stamp-test

@@ -1,4 +1,4 @@
-"""tests/fuzz: each target with its seeds and some thousand fresh inputs; docs/fuzzing.md."""
+"""tests/fuzz: each target with its seeds and some thousand fresh inputs."""
 
 from __future__ import annotations
 

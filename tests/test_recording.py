@@ -469,7 +469,7 @@ def line_of(record: Record) -> dict[str, object]:
         return lines(path)[-1]
 
 
-match_line, driver_line = line_of(MATCH), line_of(DRIVER)
+match_line, driver_line, probe_line = map(line_of, (MATCH, DRIVER, PROBE))
 
 
 @pytest.mark.parametrize(
@@ -504,6 +504,7 @@ match_line, driver_line = line_of(MATCH), line_of(DRIVER)
             changed(driver_line, id_table=[{}, {"class": -1}]),
             r"id_table\[1\]\.class: not within",
         ),
+        (changed(probe_line, errno="\x1b[2J"), "errno: neither a name nor a number"),
         (changed(driver_line, table_state="lost"), "table_state: not one of complete"),
     ],
 )

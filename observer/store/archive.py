@@ -93,9 +93,7 @@ class Archive:
     def probes(self, address: str | None = None) -> Iterator[Past[Probed]]:
         """Yield the probes of one device, or all, in the order they were seen."""
         query, values = _about("probes", address, "id")
-        return self._read(
-            lambda row: _past(row, probe_of(row[3:])), query, *values
-        )
+        return self._read(lambda row: _past(row, probe_of(row[3:])), query, *values)
 
     def writes(self) -> Iterator[Past[Wrote]]:
         """Yield the writes in the order they were seen."""

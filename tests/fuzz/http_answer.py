@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_STATUS: Final = re.compile(rb"HTTP/1\.1 (200|400|401|404|405|429|431|503) [A-Z][A-Za-z ]+")
+_STATUS: Final = re.compile(
+    rb"HTTP/1\.1 (200|400|401|404|405|429|431|503) [A-Z][A-Za-z ]+"
+)
 _HEADERS: Final = {
     b"Date",
     b"Content-Type",

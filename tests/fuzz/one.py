@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from time import process_time
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,8 @@ def timed(target: Target) -> Callable[[bytes], None]:
     def one_input(data: bytes) -> None:
         nonlocal slowest
         began = process_time()  # others may have the processor meanwhile
-        try:
+        with suppress(*errors):
             run(data)
-        except errors:
-            pass
         took = process_time() - began
         if took > slowest:
             slowest = took

@@ -119,7 +119,7 @@ def _result(name: str, said: str) -> Result:
 
 def table(results: Iterable[Result]) -> Iterator[str]:
     """Yield the lines of the table, the total last."""
-    yield "| target | inputs | inputs/s | corpus | findings | peak RSS | slowest input |"
+    yield "| target | inputs | a second | corpus | findings | peak RSS | slowest |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     total = 0
     for each in results:

@@ -6,5 +6,5 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-_DIRECTORY: Final = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm")  # noqa: S108 - by no fixed name
+_DIRECTORY: Final = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm")
 SCRATCH: Final = Path(_DIRECTORY.name)

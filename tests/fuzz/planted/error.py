@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fuzz.target import Target
-
 from observer.btf import is_btf
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer.aliases import Aliases, built_in_aliases, odd_aliases
 from observer.kernel_modules import FILES, KernelModules
 from observer.model.primitives import id_matches

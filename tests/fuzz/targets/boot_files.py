@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer import boot_config
 from observer.boot_config import BootConfig, Stage
 from observer.modprobe_d import ModprobeD, parameters
@@ -57,5 +56,13 @@ TARGET = Target(
     (),
     seeds,
     share=6,
-    words=("\f", "options ", "vfio-pci", "ids=", "MODULES=(", "drivers+=", "alias pci:"),
+    words=(
+        "\f",
+        "options ",
+        "vfio-pci",
+        "ids=",
+        "MODULES=(",
+        "drivers+=",
+        "alias pci:",
+    ),
 )

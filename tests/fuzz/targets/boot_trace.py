@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer.boot_decisions import Known, decisions
 from observer.boot_trace import PAGE_BYTES, TraceError, events, shapes_of
 from observer.btf import Btf
@@ -33,8 +32,15 @@ def run(data: bytes) -> None:
     if data[:1] == b"t":
         texts = data[1:].decode("utf-8", "surrogateescape").split("\f")
         half = len(texts) // 2
-        names = [definition.split()[0][2:] for definition in texts[:half] if definition.split()]
-        formats = {name.rpartition("/")[2]: text for name, text in zip(names, texts[half:], strict=False)}
+        names = [
+            definition.split()[0][2:]
+            for definition in texts[:half]
+            if definition.split()
+        ]
+        formats = {
+            name.rpartition("/")[2]: text
+            for name, text in zip(names, texts[half:], strict=False)
+        }
         shapes_of(texts[:half], formats)
         return
     decisions(events(data[1:], 0, SHAPES), Known(LAYOUT, {}))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer.btf import Btf, BtfError
 from observer.layout import Layout, LayoutError, layout_of
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import kept
 import stores
+
 from fuzz.json_tree import mutate
 from fuzz.lines import told
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
-
 from observer import history, pictures
 from observer.findings.picture import unix_time
 from observer.pictures import PictureError
@@ -83,8 +83,8 @@ def read() -> None:
                 found = history.read(archive, address)
                 json.dumps(history.as_object(found))
                 told(history.as_text(found, unix_time))
-                *_, = archive.decisions(address)
-            *_, = archive.writes()
+                (*_,) = archive.decisions(address)
+            (*_,) = archive.writes()
             for boot in archive.boots():
                 picture = archive.picture(boot)
                 if picture is not None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from fuzz import http_answer
 from fuzz.target import Target
-
 from observer import exchange
 from observer.access import AccessRules
 from observer.books import Books
@@ -21,6 +19,7 @@ from observer.ring import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from http import HTTPStatus
 
     from prometheus_client import Metric
 
@@ -56,7 +55,7 @@ RULES = (
 
 def run(data: bytes) -> None:
     """Ask at once and in pieces: the server understands the same."""
-    if len(data) < 2:  # noqa: PLR2004 - what is chosen
+    if len(data) < 2:
         return
     rules, size, sent = RULES[data[0] & 1], data[1] + 1, data[2:]
     size = min(max(size, len(sent) // PIECES + 1), RECEIVED)
@@ -102,11 +101,15 @@ def seeds() -> Iterable[bytes]:
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "HEAD /-/ready HTTP/1.0\n\n",
         "POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
-        "GET http://a:1/metrics?a=b HTTP/1.1\r\nAccept: application/openmetrics-text;"
-        "version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,"
-        "*/*;q=0.1\r\nAccept-Encoding: gzip\r\nUser-Agent: Prometheus/3.5.0\r\n\r\n",
-        "GET /metrics HTTP/1.1\r\n"
-        "authorization: Basic cHJvbWV0aGV1czpzZWNyZXQ=\r\n\r\n",
+        (
+            "GET http://a:1/metrics?a=b HTTP/1.1\r\n"
+            "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\nAccept-Encoding: gzip\r\nUser-Agent: Prometheus/3.5.0\r\n\r\n"
+        ),
+        (
+            "GET /metrics HTTP/1.1\r\n"
+            "authorization: Basic cHJvbWV0aGV1czpzZWNyZXQ=\r\n\r\n"
+        ),
         "GET /../metrics HTTP/1.1\r\nAuthorization: Bearer a\r\nA: b\r\n c\r\n\r\n",
         "GET /-/healthy HTTP/1.1\r\n" + "X: y\r\n" * 20 + "\r\n",
     )
@@ -124,6 +127,12 @@ TARGET = Target(
     words=(
         *("GET ", "HEAD ", " HTTP/1.1\r\n", "\r\n\r\n", "\n\n", "/metrics", "/-/ready"),
         *("Accept: ", "Authorization: Basic ", "cHJvbWV0aGV1czpzZWNyZXQ=", "http://"),
-        *("application/openmetrics-text", "version=", "escaping=", "q=0.5", "text/plain"),
+        *(
+            "application/openmetrics-text",
+            "version=",
+            "escaping=",
+            "q=0.5",
+            "text/plain",
+        ),
     ),
 )

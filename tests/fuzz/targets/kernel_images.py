@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
-
 from observer.kernel_image import ImageError, btf_of
 
 if TYPE_CHECKING:

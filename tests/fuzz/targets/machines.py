@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import observations
+
 from fuzz.json_tree import mutate
 from fuzz.lines import told
 from fuzz.target import Target
-
 from observer import audit, snapshot, story
 from observer.fields import FieldError
 from observer.machine import Decision
@@ -54,5 +54,10 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run, (FieldError, story.StoryError), seeds, share=4, max_bytes=1 << 13, mutate=mutate
+    run,
+    (FieldError, story.StoryError),
+    seeds,
+    share=4,
+    max_bytes=1 << 13,
+    mutate=mutate,
 )

@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import observations
+
 from fuzz.json_tree import mutate
 from fuzz.lines import told
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
-
 from observer import audit, comparison, document, pictures
 from observer.comparison import Side
 from observer.pictures import PictureError
@@ -41,6 +41,4 @@ def seeds() -> Iterable[bytes]:
     yield json.dumps(HEALTHY, separators=(",", ":")).encode()
 
 
-TARGET = Target(
-    run, (PictureError,), seeds, share=9, max_bytes=1 << 13, mutate=mutate
-)
+TARGET = Target(run, (PictureError,), seeds, share=9, max_bytes=1 << 13, mutate=mutate)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fuzz.json_tree import mutate
 from fuzz.target import Target
-
 from observer import predict
 from observer.model import SEMANTICS
 from observer.predict import NEW_ID_RULES, PredictError

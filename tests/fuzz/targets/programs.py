@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fuzz.json_tree import mutate
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
-
 from observer import shipped
 from observer.program import Code, Map, Program
 from observer.shipped import ShippedError

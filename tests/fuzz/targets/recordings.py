@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fuzz.json_tree import mutate
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
-
 from observer import replay
 from observer.recording import Recording, RecordingError, Writer
 
@@ -48,7 +47,7 @@ def seeds() -> Iterable[bytes]:
     """Yield the first lines of real recordings, and one of each kind from them."""
     for path in sorted(GOLDEN.glob("*.jsonl.xz")):
         lines = lzma.decompress(path.read_bytes()).splitlines(keepends=True)
-        short = [line for line in lines[1:] if len(line) < 1000]  # noqa: PLR2004
+        short = [line for line in lines[1:] if len(line) < 1000]
         kinds = {line[:18]: line for line in short}
         plain = b"".join([lines[0], *short[:5], *kinds.values()])
         yield plain

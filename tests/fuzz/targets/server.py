@@ -11,7 +11,6 @@ from fuzz import http_answer
 from fuzz.scratch import SCRATCH
 from fuzz.target import Target
 from fuzz.targets import http
-
 from observer.server import Server
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer.uevents import parse
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fuzz.target import Target
-
 from observer.text import printable
 from observer.web_config import WebConfigError, parse
 
@@ -39,13 +38,17 @@ def seeds() -> Iterable[bytes]:
     texts = (
         f"{tls}client_allowed_sans: [a.example, b], min_version: TLS12}}",
         f"{tls}cipher_suites: [TLS_AES_128_GCM_SHA256], min_version: TLS13}}",
-        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-        "  prefer_server_cipher_suites: no\n  max_version: TLS13\n",
+        (
+            "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+            "  prefer_server_cipher_suites: no\n  max_version: TLS13\n"
+        ),
         f"basic_auth_users:\n  a: &h {HASH}\n  'b c': *h\n  5: {HASH}\n",
-        "http_server_config:\n  http2: true\n  headers:\n    X-Frame-Options: deny\n"
-        "    Strict-Transport-Security: max-age=1\n    X-XSS-Protection: ''\n",
+        (
+            "http_server_config:\n  http2: true\n  headers:\n"
+            "    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n    X-XSS-Protection: ''\n"
+        ),
         "%YAML 1.1\n---\nhttp_server_config: !!map {? http2 : !!bool 'yes'}\n...\n",
-        "a: |\n  b\n  c\nd: >-\n  e\n<<: [*f, \"\\u263a\\x41\"]\n",
+        'a: |\n  b\n  c\nd: >-\n  e\n<<: [*f, "\\u263a\\x41"]\n',
     )
     return (text.encode() for text in texts)
 

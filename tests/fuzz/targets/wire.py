@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import observations
 import stores
@@ -14,12 +14,12 @@ from encode import (
     encode_unregister,
     encode_write,
 )
-from fuzz.target import Target
 
+from fuzz.target import Target
 from observer.drivers import Drivers
 from observer.fields import Fields
-from observer.model import expect
 from observer.judge import judge
+from observer.model import expect
 from observer.notation import read_record, record_object
 from observer.record import Driver, Match, Record, TableState, Unregister
 from observer.wire import Decoder, WireError
@@ -27,7 +27,12 @@ from observer.wire import Decoder, WireError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-FUNCTIONS = ("__driver_probe_device", "driver_probe_device")
+    from observer.probe_result import ProbeFunction
+
+FUNCTIONS: Final[tuple[ProbeFunction, ...]] = (
+    "__driver_probe_device",
+    "driver_probe_device",
+)
 LONG = Driver(1, "long", stores.DRIVER.id_table, TableState.TRUNCATED)
 MATCH = stores.JUDGED.match
 
