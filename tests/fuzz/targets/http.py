@@ -103,8 +103,9 @@ def seeds() -> Iterable[bytes]:
         "POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
         (
             "GET http://a:1/metrics?a=b HTTP/1.1\r\n"
-            "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\nAccept-Encoding: gzip\r\nUser-Agent: Prometheus/3.5.0\r\n\r\n"
+            "Accept: application/openmetrics-text;version=1.0.0;"
+            "escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n"
+            "Accept-Encoding: gzip\r\nUser-Agent: Prometheus/3.5.0\r\n\r\n"
         ),
         (
             "GET /metrics HTTP/1.1\r\n"

@@ -45,7 +45,8 @@ def seeds() -> Iterable[bytes]:
         f"basic_auth_users:\n  a: &h {HASH}\n  'b c': *h\n  5: {HASH}\n",
         (
             "http_server_config:\n  http2: true\n  headers:\n"
-            "    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n    X-XSS-Protection: ''\n"
+            "    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n"
+            "    X-XSS-Protection: ''\n"
         ),
         "%YAML 1.1\n---\nhttp_server_config: !!map {? http2 : !!bool 'yes'}\n...\n",
         'a: |\n  b\n  c\nd: >-\n  e\n<<: [*f, "\\u263a\\x41"]\n',
