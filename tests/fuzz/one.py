@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import suppress
 from time import process_time
@@ -39,6 +40,7 @@ def main(name: str, *options: str) -> None:
     """Fuzz until libFuzzer ends the process."""
     with atheris.instrument_imports(include=[*PACKAGES]):
         target = load(name)
+    gc.freeze()  # what is there stays
     more = {} if target.mutate is None else {"custom_mutator": target.mutate}
     atheris.Setup([sys.argv[0], *options], timed(target), **more)
     atheris.Fuzz()

@@ -74,6 +74,6 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=3,
+    share=2,
     words=("alias ", "pci:v", "vfio_pci:v", "sv*sd*bc*sc*i*", "00008086d", "\f"),
 )

@@ -55,7 +55,7 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=6,
+    share=5,
     words=(
         "\f",
         "options ",

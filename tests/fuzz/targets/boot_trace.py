@@ -56,4 +56,4 @@ def seeds() -> Iterable[bytes]:
         yield "\f".join([f"t{definition}", FORMATS.get(name, "")]).encode()
 
 
-TARGET = Target(run, (TraceError,), seeds, share=4, max_bytes=PAGE_BYTES + 1)
+TARGET = Target(run, (TraceError,), seeds, share=2, max_bytes=PAGE_BYTES + 1)

@@ -27,4 +27,4 @@ def seeds() -> Iterable[bytes]:
     return (path.read_bytes() for path in sorted(KERNELS.glob("*.btf")))
 
 
-TARGET = Target(run, (BtfError, LayoutError), seeds, share=3, max_bytes=1 << 14)
+TARGET = Target(run, (BtfError, LayoutError), seeds, share=2, max_bytes=1 << 14)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import kept
@@ -32,6 +33,7 @@ stores.fill(SCRATCH, stores.JUDGED, stores.PROBED, stores.WROTE)
 CONNECTION = sqlite3.connect(PATH, isolation_level=None)
 CONNECTION.row_factory = sqlite3.Row
 CONNECTION.execute("PRAGMA synchronous = OFF")
+ARCHIVE = Archive(PATH)
 ROWS: dict[str, dict[str, Any]] = {}  # without the key, by which they are found
 for (_name,) in CONNECTION.execute("SELECT name FROM sqlite_schema WHERE type='table'"):
     _row = CONNECTION.execute(f"SELECT * FROM {_name} LIMIT 1").fetchone()  # noqa: S608
@@ -77,21 +79,18 @@ def cell(value: Any) -> Any:  # noqa: ANN401 - any JSON
 
 def read() -> None:
     """Read and tell all that is in the file."""
-    try:
-        with Archive(PATH) as archive:
-            for address in (None, ADDRESS):
-                found = history.read(archive, address)
-                json.dumps(history.as_object(found))
-                told(history.as_text(found, unix_time))
-                (*_,) = archive.decisions(address)
-            (*_,) = archive.writes()
-            for boot in archive.boots():
-                picture = archive.picture(boot)
-                if picture is not None:
-                    pictures.of_kept("a", picture)
-            archive.baseline()
-    except (StoreError, PictureError):
-        pass
+    with suppress(StoreError, PictureError):
+        for address in (None, ADDRESS):
+            found = history.read(ARCHIVE, address)
+            json.dumps(history.as_object(found))
+            told(history.as_text(found, unix_time))
+        for rows in (ARCHIVE.decisions(), ARCHIVE.writes()):
+            (*_,) = rows
+        for boot in ARCHIVE.boots():
+            picture = ARCHIVE.picture(boot)
+            if picture is not None:
+                pictures.of_kept("a", picture)
+        ARCHIVE.baseline()
 
 
 def seeds() -> Iterable[bytes]:

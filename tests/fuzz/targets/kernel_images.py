@@ -58,7 +58,7 @@ def seeds() -> Iterable[bytes]:
     """Yield the file as it is, and packed in two ways."""
     yield elf()
     yield image(gzip.compress(elf(), mtime=0))
-    yield image(lzma.compress(elf(), lzma.FORMAT_XZ))
+    yield image(lzma.compress(elf(), preset=0))
 
 
 TARGET = Target(run, (ImageError,), seeds, share=2)

@@ -57,7 +57,7 @@ TARGET = Target(
     run,
     (FieldError, story.StoryError),
     seeds,
-    share=4,
+    share=3,
     max_bytes=1 << 13,
     mutate=mutate,
 )

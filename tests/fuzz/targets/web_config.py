@@ -58,7 +58,7 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=3,
+    share=2,
     max_bytes=1024,
     words=(
         *("tls_server_config", "cert_file", "key_file", "client_ca_file", ": ", "\n  "),
