@@ -55,7 +55,7 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=5,
+    share=8,
     words=(
         "\f",
         "options ",

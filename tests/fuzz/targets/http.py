@@ -123,7 +123,7 @@ TARGET = Target(
     run,
     (),
     seeds,
-    share=3,
+    share=2,
     max_bytes=HEAD_BYTES + 1024,
     words=(
         *("GET ", "HEAD ", " HTTP/1.1\r\n", "\r\n\r\n", "\n\n", "/metrics", "/-/ready"),

@@ -57,7 +57,7 @@ TARGET = Target(
     run,
     (FieldError, story.StoryError),
     seeds,
-    share=3,
+    share=2,
     max_bytes=1 << 13,
     mutate=mutate,
 )

@@ -56,5 +56,5 @@ def seeds() -> Iterable[bytes]:
 
 
 TARGET = Target(
-    run, (RecordingError,), seeds, share=3, max_bytes=1 << 13, mutate=mutate
+    run, (RecordingError,), seeds, share=2, max_bytes=1 << 13, mutate=mutate
 )
