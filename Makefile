@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast test-browser pictures
-.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix mutants soak soak-storm bench lint clean
+.PHONY: setup setup-lab setup-test setup-lint setup-browser bpf wheel deb guest matrix mutants soak soak-storm fuzz bench lint clean
 
 KERNEL ?= 6.1
 SCRIPT ?=
@@ -11,6 +11,8 @@ QEMU_ARGS ?=
 MEMORY ?= 2G
 CPUS ?= 1
 GUESTS ?= 2
+INPUTS ?= 10000000
+TARGETS ?=
 KERNELS ?= 5.10 6.1.0-47-amd64 6.1 6.12.90 6.12.113+deb13-amd64 6.12 6.18.15+deb13-amd64 7.2 7.3
 
 # As far as Debian serves headers: one of each layout but B.
@@ -49,6 +51,7 @@ help:
 	@echo "make wheel    a Python package, in build/wheel"
 	@echo "make deb      a Debian package, in build/deb"
 	@echo "make soak-storm  binds and unbinds for 20 minutes: does memory stay flat?"
+	@echo "make fuzz     INPUTS=10000000: inputs that nobody thought of, for an hour or so"
 	@echo "make bench    the benchmarks, as a table and in build/bench.json"
 	@echo "make bpf      the programs that are shipped, compiled anew"
 	@echo "make lint     formatters, linters, types, layers"
@@ -89,13 +92,17 @@ soak: setup-lab $(CACHE)/.fetched
 soak-storm: setup-lab $(CACHE)/.fetched
 	PCI_OBSERVER_STORM=1200 $(PYTHON) -m pytest -s tests/test_faults.py -k storm $(PYTEST)
 
+# Goes on from the corpus that the last run left in build/fuzz.
+fuzz: setup-lab
+	PYTHONPATH=.:tests $(PYTHON) -m fuzz.run --inputs $(INPUTS) $(TARGETS)
+
 guest: setup-lab
 	@test -n "$(SCRIPT)" || { echo "make guest: SCRIPT=<file> is missing" >&2; exit 2; }
 	@$(PYTHON) tests/lab/guest.py "$(KERNEL)" "$(SCRIPT)" --memory $(MEMORY) --cpus $(CPUS) -- $(QEMU_ARGS)
 
 setup: build/.stamp-packages-run build/.stamp-venv
 
-setup-lab: setup build/.stamp-packages-lab build/.stamp-test
+setup-lab: setup build/.stamp-packages-lab build/.stamp-test build/.stamp-fuzz
 
 # What tests of packages build and install from, so that they need no network.
 setup-test: setup-lab build/.stamp-packages-test build/.stamp-packages-deb build/.stamp-vendor \
@@ -134,6 +141,11 @@ build/.stamp-venv: requirements.txt pyproject.toml build/.stamp-packages-run
 build/.stamp-test: requirements-test.txt build/.stamp-venv
 	@echo "setting up .venv for tests"
 	@.venv/bin/$(PIP) -r requirements-test.txt
+	@touch $@
+
+build/.stamp-fuzz: requirements-fuzz.txt build/.stamp-test
+	@echo "setting up .venv for fuzzing"
+	@.venv/bin/$(PIP) -r requirements-fuzz.txt
 	@touch $@
 
 build/.stamp-bench: requirements-bench.txt build/.stamp-test

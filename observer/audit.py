@@ -199,8 +199,9 @@ def _summary(audit: Audit, clock: Clock) -> Iterator[str]:
     found = len(audit.findings)
     yield from wrapped(
         f"Linux {printable(machine.release)}, semantics {audit.semantics}, layout "
-        f"{machine.layout}: {counted(len(machine.devices), 'device')}, {bound} bound; "
-        f"{counted(len(machine.drivers), 'driver')}, {counted(dynids, 'dynid')}; "
+        f"{printable(machine.layout)}: {counted(len(machine.devices), 'device')}, "
+        f"{bound} bound; {counted(len(machine.drivers), 'driver')}, "
+        f"{counted(dynids, 'dynid')}; "
         f"{counted(found, 'finding') if found else 'nothing is wrong'}."
     )
     since_ns = _unix(machine, machine.observed_since_ns)

@@ -47,7 +47,8 @@ class Change(NamedTuple):
     @property
     def subject(self) -> str:
         """The device's address, where it vanished the last; or the driver's name."""
-        return self.address or self.address_before or self.driver or ""
+        named = (self.address, self.address_before, self.driver)
+        return next((name for name in named if name is not None), "")
 
     def __str__(self) -> str:
         """Say what changed, in a part of a sentence that follows the subject."""

@@ -91,7 +91,7 @@ def _device(fields: Fields) -> PicturedDevice:
         fields.text_or_null("driver"),
         fields.text_or_null("driver_override"),
         fields.text_or_null("physfn"),
-        tuple(each.text("driver") for each in fields.nested_list("candidates")),
+        tuple(_keyed(fields, "candidates", "driver", lambda each: each)),
         fields.texts("possible"),
     )
 

@@ -30,6 +30,13 @@ class ImageError(Exception):
     """No kernel image that can be read; the message says which file and why."""
 
 
+# What numbers that lead out of the file, and a damaged stream, end in.
+_BAD: Final = (
+    *(ImageError, ValueError, IndexError, OverflowError),
+    *(struct.error, lzma.LZMAError, zlib.error),
+)
+
+
 def btf_of(vmlinuz: Path) -> bytes:
     """Extract the raw .BTF section of a kernel image, compressed or not.
 
@@ -42,7 +49,7 @@ def btf_of(vmlinuz: Path) -> bytes:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ImageError(f"{vmlinuz}: {reason}") from error
-    except (ImageError, struct.error, lzma.LZMAError, ValueError, zlib.error) as error:
+    except _BAD as error:
         raise ImageError(f"{vmlinuz}: {error}") from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from observer.fields import FieldError, Fields
+from observer.probe_result import is_errno
 from observer.record import (
     PCI_ANY_ID,
     Action,
@@ -171,9 +172,16 @@ def _probe(fields: Fields, _drivers: Drivers) -> Probe:
         fields.flag("has_probe"),
         fields.word("path", Path),
         fields.word("result", ProbeResult),
-        fields.text_or_null("errno"),
+        _errno(fields),
         fields.word("seen", Seen, default=Seen.LIVE),
     )
+
+
+def _errno(fields: Fields) -> str | None:
+    errno = fields.text_or_null("errno")
+    if errno is not None and not is_errno(errno):
+        raise FieldError("errno: neither a name nor a number")
+    return errno
 
 
 def _unregister(fields: Fields, drivers: Drivers) -> Unregister:
@@ -197,7 +205,7 @@ def _write(fields: Fields, _drivers: Drivers) -> Write:
         fields.text_or_null("address"),
         fields.text("text"),
         fields.integer("size", U64),
-        fields.text_or_null("errno"),
+        _errno(fields),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Literal
 
 from observer.record import ProbeResult
+
+_ERRNO = re.compile(r"[A-Z0-9_]{1,32}")
 
 EPROBE_DEFER = 517  # never leaves the kernel, so Python does not know it
 
@@ -20,6 +23,11 @@ _REFUSED_BY_THE_CORE = {
     errno.EBUSY: ProbeResult.BUSY,
     EPROBE_DEFER: ProbeResult.DEFERRED,
 }
+
+
+def is_errno(text: str) -> bool:
+    """Tell whether this is spelled as an errno is here: a name, or a number."""
+    return _ERRNO.fullmatch(text) is not None
 
 
 def errno_name(number: int) -> str:

@@ -13,6 +13,7 @@ import re
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = "pci-observer-recording"
 VERSION = 1
 MAX_VERSION = 0xFFFFFFFF
+LINE_BYTES = 8 << 20  # at most; a driver with the longest table has 6.4 million
 BATCH = 256  # lines between two flushes
 LAST_NS = (1 << 64) - 1  # when the last of many was is not looked up
 
@@ -216,6 +218,8 @@ class Recording:
         try:
             return json.loads(line)
         except (ValueError, RecursionError):
+            if len(line) == LINE_BYTES:
+                raise self._error(number, f"longer than {LINE_BYTES} bytes") from None
             if line.endswith(b"\n"):
                 raise self._error(number, "not JSON") from None
             self.truncated = True
@@ -231,7 +235,8 @@ class Recording:
 
     def _raw_lines(self) -> Iterator[bytes]:
         try:
-            yield from self._file
+            # A file of a few KB can have a line of many GB.
+            yield from iter(partial(self._file.readline, LINE_BYTES), b"")
         except EOFError:  # of a compressed stream without its end
             self.truncated = True
         except (gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:

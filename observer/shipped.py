@@ -7,6 +7,7 @@ it in. `make bpf` writes the files.
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 BPF_DIR: Final = Path(__file__).resolve().parent / "data" / "bpf"
 FORMAT: Final = "pci-observer-programs"
 VERSION: Final = 1
+# What JSON that is something else ends in.
+_NONE: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(OverflowError, RecursionError, struct.error),
+)
 _LICENSE: Final = "SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0"
 
 
@@ -60,5 +66,5 @@ def read(
         raise ShippedError(f"{path}: {e.strerror}") from e
     except ProgramError as e:
         raise ShippedError(f"{path}: {e}") from e
-    except (ValueError, KeyError, TypeError) as e:
+    except _NONE as e:
         raise ShippedError(f"{path} holds no programs") from e

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from observer import document, registered
 from observer.drivers import Drivers
-from observer.fields import Fields
+from observer.fields import FieldError, Fields
 from observer.machine import Decision, Machine, PciDevice
 from observer.notation import (
     U32,
@@ -21,6 +21,7 @@ from observer.notation import (
 )
 from observer.record import Probe, Source, Uevent, Write
 from observer.registered import Inventory
+from observer.slugs import SLUGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ def from_object(value: object) -> Machine:
     return Machine(
         release=fields.text("release"),
         layout=fields.text("layout"),
-        semantics=fields.text("semantics"),
+        semantics=_semantics(fields),
         new_id_rules=fields.text("new_id_rules"),
         drivers_autoprobe=_flag(fields, "drivers_autoprobe"),
         drivers={known.driver.name: known for known in inventory.drivers},
@@ -89,6 +90,13 @@ def from_object(value: object) -> Machine:
         driver_events=_events(fields.nested("driver_events"), _driver_event),
         baseline=_baseline(fields),
     )
+
+
+def _semantics(fields: Fields) -> str:
+    slug = fields.text("semantics")
+    if slug not in SLUGS:
+        raise FieldError(f"machine.semantics: {slug!r} is not known here")
+    return slug
 
 
 def _baseline(fields: Fields) -> Pictured | None:

@@ -275,9 +275,11 @@ class _Reader:
         return text
 
     def _bool(self, key: str, node: yaml.Node) -> bool:
-        if node.tag != _BOOL:
+        values: Mapping[str, bool] = yaml.SafeLoader.bool_values
+        text = self._text(key, node).lower() if node.tag == _BOOL else ""
+        if text not in values:  # also "!!bool perhaps"
             raise self._error(key, node, "must be true or false")
-        return yaml.SafeLoader.bool_values[self._text(key, node).lower()]
+        return values[text]
 
     def _words(self, key: str, node: yaml.Node) -> tuple[str, ...]:
         if not isinstance(node, yaml.SequenceNode):

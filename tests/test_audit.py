@@ -165,6 +165,13 @@ def test_text_of_a_look() -> None:
     assert any(line.endswith("(1 possible)") for line in lines)
 
 
+def test_a_layout_of_any_name() -> None:
+    """The daemon tells it, and a terminal gets no control sequence."""
+    odd = audit(machine(device())._replace(layout="\x1b\udc80"))
+    text = "".join(as_text(odd))
+    assert "layout \\x1b\\udc80: 1 device" in text
+
+
 @settings(max_examples=100)
 @given(machines)
 def test_any_machine(any_one: Machine) -> None:

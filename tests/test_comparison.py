@@ -74,6 +74,13 @@ def sides(which: int) -> dict[str, object]:
     return side
 
 
+def test_a_device_of_no_address() -> None:
+    """A file may say so; the device is told of by what stands there."""
+    nameless = Side("a", pictured(device("")))
+    lines = [*as_text(compare(nameless, Side("b", pictured())), clock)]
+    assert [" (8086:100e, class 020000)", "    vanished, had no driver"] == lines[3:5]
+
+
 def test_no_difference() -> None:
     """That is said."""
     assert "No difference." == [*as_text(compare(BEFORE, BEFORE))][-1]

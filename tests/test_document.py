@@ -101,6 +101,16 @@ def test_bad_field(change: dict[str, object], message: str) -> None:
     assert message == str(caught.value)
 
 
+def test_a_candidate_twice() -> None:
+    """No driver is registered twice."""
+    file = file_of(MACHINE)
+    (device,) = (each for each in file["devices"] if each["candidates"])
+    device["candidates"] *= 2
+    message = r"^candidates\[1\].driver: 'e1000' is there twice$"
+    with pytest.raises(FieldError, match=message):
+        from_object(file)
+
+
 def test_twice() -> None:
     """No address has two devices."""
     file = file_of(MACHINE)

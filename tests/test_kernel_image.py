@@ -28,6 +28,9 @@ def elf(name: bytes, contents: bytes) -> bytes:
     return header + body + b"".join(rows)
 
 
+ELF = elf(b".BTF", b"types")
+
+
 def boot_image(payload: bytes) -> bytes:
     """Make the smallest bzImage around a payload."""
     image = bytearray(1024)
@@ -56,6 +59,8 @@ def test_btf_comes_out_of_a_compressed_image(tmp_path: Path) -> None:
         (boot_image(b"x" * 64)[:-8], "truncated"),
         (boot_image(lzma.compress(b"no elf")), "not a 64-bit"),
         (boot_image(lzma.compress(elf(b".text", b""))), "no .BTF section"),
+        (ELF[:0x28] + b"\xff" * 8 + ELF[0x30:], "too large"),  # the table's place
+        (ELF[:0x3E] + b"\xff" * 2 + ELF[0x40:], "out of range"),  # where the names are
     ],
 )
 def test_what_is_no_kernel_image_is_named(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import tracemalloc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -469,7 +470,7 @@ def line_of(record: Record) -> dict[str, object]:
         return lines(path)[-1]
 
 
-match_line, driver_line = line_of(MATCH), line_of(DRIVER)
+match_line, driver_line, probe_line = map(line_of, (MATCH, DRIVER, PROBE))
 
 
 @pytest.mark.parametrize(
@@ -504,6 +505,7 @@ match_line, driver_line = line_of(MATCH), line_of(DRIVER)
             changed(driver_line, id_table=[{}, {"class": -1}]),
             r"id_table\[1\]\.class: not within",
         ),
+        (changed(probe_line, errno="\x1b[2J"), "errno: neither a name nor a number"),
         (changed(driver_line, table_state="lost"), "table_state: not one of complete"),
     ],
 )
@@ -520,6 +522,21 @@ def test_bad_line(tmp_path: Path, line: str | dict[str, object], message: str) -
         pytest.raises(RecordingError, match=f"r.jsonl: line 3: {message}"),
     ):
         list(recording)
+
+
+def test_a_line_without_end(tmp_path: Path) -> None:
+    """A small file that unpacks to one long line does not fill the memory."""
+    path = tmp_path / "r.jsonl.gz"
+    path.write_bytes(gzip.compress(GOOD_HEADER.encode() + b" " * (64 << 20)))
+    tracemalloc.start()
+    with (
+        Recording(path) as recording,
+        pytest.raises(RecordingError, match=r"line 2: longer than 8388608 bytes$"),
+    ):
+        list(recording)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 40 << 20
 
 
 def test_ids_may_be_written_in_hexadecimal(tmp_path: Path) -> None:

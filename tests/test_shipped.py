@@ -91,7 +91,21 @@ def test_no_file(tmp_path: Path) -> None:
     assert "FILE: No such file or directory" == refused(tmp_path, None)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+HEAD = '{"format": "pci-observer-programs", "version": 1, "maps": [], "codes": '
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", "null", "[" * 100_000),
+        HEAD + '[["match", "0", [], []]]}',
+        HEAD + '[["match", "00", [], []]]}',
+        HEAD + '[["match", "", [], [[18446744073709551616, "DRV_NAME"]]]]}',
+        HEAD + '[["match", "", [], [["a", "DRV_NAME"]]]]}',
+        HEAD + '[["match", "", [], [[8, "DRV_NAME"]]]]}',
+        HEAD + '[["match", 1, [], []]]}',
+    ],
+)
 def test_no_programs(tmp_path: Path, text: str) -> None:
     """What is no such file is said to be none."""
     assert "FILE holds no programs" == refused(tmp_path, text)

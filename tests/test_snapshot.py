@@ -30,6 +30,7 @@ from strategies import (
 from observer.fields import FieldError
 from observer.machine import Decision, Machine, Origin, PciDevice, PciDriver
 from observer.record import Source
+from observer.slugs import SLUGS
 from observer.snapshot import as_object, from_object
 
 flags = st.none() | st.booleans()
@@ -53,7 +54,7 @@ pci_devices = st.builds(
 )
 machines = st.builds(
     Machine,
-    *(texts(20), texts(5), texts(20), texts(20), flags),
+    *(texts(20), texts(5), st.sampled_from(SLUGS), texts(20), flags),
     st.lists(pci_drivers, max_size=3).map(
         lambda each: {known.driver.name: known for known in each}
     ),
@@ -153,6 +154,7 @@ def test_what_a_later_minor_version_added_is_skipped() -> None:
     [
         ("format", "tarball", "machine.format: not pci-observer-machine"),
         ("version", 2, "machine.version: 2 is newer than 1"),
+        ("semantics", "linux-9.0", "machine.semantics: 'linux-9.0' is not known here"),
         ("now_ns", -1, "machine.now_ns: "),
         ("drivers_autoprobe", 1, "machine.drivers_autoprobe: "),
         ("devices", [{}], r"machine.devices\[0\].address: missing"),

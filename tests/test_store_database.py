@@ -24,6 +24,7 @@ from observer.store.database import (
     set_aside,
     transaction,
 )
+from observer.store.rows import packed
 from observer.store.schema import STEPS
 from observer.store.writer import RETRY_NS, SET_ASIDE
 
@@ -370,6 +371,43 @@ def test_a_damaged_file_is_read_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="is damaged"):
         Archive(tmp_path / FILE)
     assert [tmp_path / FILE] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("table", "cell"),
+    [
+        *(("boots", cell) for cell in ("first_unix_ns", "last_ktime_ns")),
+        *(("bindings", cell) for cell in ("boot", "vendor", "since_unix_ns")),
+        *(("bindings", cell) for cell in ("until_ktime_ns", "tgid")),
+        *(("findings", cell) for cell in ("boot", "end_unix_ns")),
+        ("pictures", "unix_ns"),
+        *(("probes", cell) for cell in ("unix_ns", "errno")),
+        ("decisions", "boot"),
+        ("drivers", "id_table"),
+    ],
+)
+def test_a_cell_of_another_kind(tmp_path: Path, table: str, cell: str) -> None:
+    """SQLite keeps anything anywhere; what is no such value is damage."""
+    path = tmp_path / FILE
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1.read_text(encoding="utf-8"))
+        value = packed([["a"] * 8]) if cell == "id_table" else b"\x1b"
+        with connection:
+            connection.execute(f"UPDATE {table} SET {cell} = ?", (value,))  # noqa: S608
+        connection.execute("PRAGMA user_version = 1")
+    with Archive(path) as archive, pytest.raises(CorruptError, match="is damaged"):
+        read_all(archive)
+
+
+def read_all(archive: Archive) -> None:
+    """Read every row."""
+    for boot in archive.boots():
+        archive.picture(boot)
+    archive.pictures()
+    archive.bindings()
+    archive.findings()
+    for rows in (archive.probes(), archive.writes(), archive.decisions()):
+        assert [*rows]
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:

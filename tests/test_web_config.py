@@ -95,6 +95,8 @@ BAD = {
     "with one",
     "http_server_config: {http2: 2}": "1: http_server_config.http2: must be true or "
     "false",
+    "http_server_config: {http2: !!bool perhaps}": "1: http_server_config.http2: must "
+    "be true or false",
     "http_server_config: {headers: {Server: x}}": "1: http_server_config.headers.Server"
     ": no such key; there are Content-Security-Policy, Strict-Transport-Security, "
     "X-Content-Type-Options, X-Frame-Options, X-XSS-Protection",

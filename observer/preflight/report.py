@@ -44,8 +44,8 @@ def _summary(preflight: Preflight) -> Iterator[str]:
     devices = counted(len(machine.devices), "device")
     yield from wrapped(
         f"Linux {printable(machine.release)} (semantics {machine.semantics}, layout "
-        f"{machine.layout}) -> {printable(there.release)} ({known}): {devices}, "
-        f"{len(touched)} of them may change, {counted(races, 'race')}; "
+        f"{printable(machine.layout)}) -> {printable(there.release)} ({known}): "
+        f"{devices}, {len(touched)} of them may change, {counted(races, 'race')}; "
         f"{counted(len(preflight.changes), 'change')}."
     )
 

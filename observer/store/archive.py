@@ -18,6 +18,8 @@ from observer.store.rows import (
     cell,
     decision_of,
     driver_of,
+    integer,
+    integer_or_null,
     packed,
     probe_of,
     text_of,
@@ -91,14 +93,12 @@ class Archive:
     def probes(self, address: str | None = None) -> Iterator[Past[Probed]]:
         """Yield the probes of one device, or all, in the order they were seen."""
         query, values = _about("probes", address, "id")
-        return self._read(
-            lambda row: Past(row[1], row[2], probe_of(row[3:])), query, *values
-        )
+        return self._read(lambda row: _past(row, probe_of(row[3:])), query, *values)
 
     def writes(self) -> Iterator[Past[Wrote]]:
         """Yield the writes in the order they were seen."""
         query, _ = _about("writes", None, "id")
-        return self._read(lambda row: Past(row[1], row[2], write_of(row[3:])), query)
+        return self._read(lambda row: _past(row, write_of(row[3:])), query)
 
     def decisions(self, address: str | None = None) -> Iterator[Past[Judged]]:
         """Yield the decisions about one device, or all, in the order they were seen."""
@@ -108,7 +108,7 @@ class Archive:
             number = row[3 + DRIVER_CELL]
             if number not in drivers:
                 drivers[number] = self._driver(number)
-            return Past(row[1], row[2], decision_of(row[3:], drivers[number]))
+            return _past(row, decision_of(row[3:], drivers[number]))
 
         query, values = _about("decisions", address, "id")
         return self._read(decision, query, *values)
@@ -121,7 +121,7 @@ class Archive:
     def pictures(self) -> dict[int, int]:
         """Return when the picture of each boot was taken, Unix ns by Boot.seq."""
         query = "SELECT boot, unix_ns FROM pictures"
-        return dict(self._read(lambda row: (row[0], row[1]), query))
+        return dict(self._read(lambda row: (row[0], integer(row[1])), query))
 
     def whole(self) -> bool:
         """Tell whether nothing in the file is damaged, however long that takes."""
@@ -196,8 +196,12 @@ def _about(table: str, address: str | None, order: str) -> tuple[str, tuple[Cell
     return f"{query} WHERE address = ? ORDER BY {order}", (cell(address),)
 
 
+def _past(row: Sequence[Any], seen: _Seen) -> Past[_Seen]:
+    return Past(integer(row[1]), integer(row[2]), seen)
+
+
 def _boot(row: Sequence[Any]) -> Boot:
-    return Boot._make((row[0], *map(text_of, row[1:8]), *row[8:]))
+    return Boot._make((row[0], *map(text_of, row[1:8]), *map(integer, row[8:])))
 
 
 def _kept(row: Sequence[Any]) -> Kept:
@@ -205,7 +209,7 @@ def _kept(row: Sequence[Any]) -> Kept:
     value = unpacked(document)
     if not isinstance(value, dict):
         raise TypeError("a picture that is no JSON object")
-    return Kept(text_of(boot_id), text_of(release), unix_ns, value)
+    return Kept(text_of(boot_id), text_of(release), integer(unix_ns), value)
 
 
 def _binding(row: Sequence[Any]) -> Binding:
@@ -213,25 +217,41 @@ def _binding(row: Sequence[Any]) -> Binding:
     driver, override, since, since_unix, until, until_unix, seen = row[8:15]
     comm, tgid, uid = row[15:]
     return Binding(
-        boot,
+        integer(boot),
         Bound(
             text_of(address),
-            Device._make(ids),
+            Device._make(map(integer, ids)),
             text_or_null(driver),
             text_or_null(override),
         ),
-        *(since, since_unix, until, until_unix),
+        integer(since),
+        integer(since_unix),
+        integer_or_null(until),
+        integer_or_null(until_unix),
         bool(seen),
-        None if comm is None else Who(text_of(comm), tgid, uid),
+        _who(comm, tgid, uid),
     )
 
 
+def _who(comm: object, tgid: object, uid: object) -> Who | None:
+    if comm is None:
+        return None
+    return Who(text_of(comm), integer(tgid), integer_or_null(uid))
+
+
 def _finding(row: Sequence[Any]) -> KeptFinding:
-    _, boot, address, also, finding, kind, _, text, cure, *times = row
+    _, boot, address, also, finding, kind, _, text, cure = row[:9]
+    begin, begin_unix, end, end_unix = row[9:]
     return KeptFinding(
-        boot,
+        integer(boot),
         text_of(address),
         tuple(text_of(also).split()),
-        *(finding, kind, text_of(text), text_of(cure)),
-        *times,
+        text_of(finding),
+        text_of(kind),
+        text_of(text),
+        text_of(cure),
+        integer(begin),
+        integer(begin_unix),
+        integer_or_null(end),
+        integer_or_null(end_unix),
     )

@@ -7,6 +7,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from observer.pointers import hide_pointers
+from observer.probe_result import is_errno
 from observer.record import (
     Device,
     Driver,
@@ -71,16 +72,30 @@ def cell(text: str | None) -> Cell:
     return text
 
 
-def text_of(value: str | bytes) -> str:
-    """Return it as it was."""
+def text_of(value: object) -> str:
+    """Return it as it was. Raises TypeError where it is no text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise TypeError("no text")
     return value
 
 
-def text_or_null(value: str | bytes | None) -> str | None:
-    """Return it as it was, null included."""
+def text_or_null(value: object) -> str | None:
+    """Return it as it was, null included. Raises TypeError."""
     return None if value is None else text_of(value)
+
+
+def integer(value: object) -> int:
+    """Return a number. Raises TypeError where it is none."""
+    if not isinstance(value, int):
+        raise TypeError("no integer")
+    return value
+
+
+def integer_or_null(value: object) -> int | None:
+    """Return a number, or null as None. Raises TypeError."""
+    return None if value is None else integer(value)
 
 
 def packed(value: object) -> bytes:
@@ -113,10 +128,10 @@ def driver_of(row: Sequence[object]) -> Driver:
     """Read what `driver_row` wrote. Raises TypeError or ValueError, as all below."""
     number, name, state, has_probe, table = row
     return Driver(
-        unsigned(_integer(number)),
-        _text(name),
+        unsigned(integer(number)),
+        text_of(name),
         None if table is None else _ids(unpacked(_bytes(table))),
-        TableState(_text(state)),
+        TableState(text_of(state)),
         bool(has_probe),
     )
 
@@ -157,27 +172,27 @@ def decision_of(row: Sequence[object], driver: Driver) -> Judged:
     dynids, complete, override, match, index, doubts = row[13:19]
     judgement, expected, expected_index, kind, reason = row[19:24]
     inputs = Inputs(
-        Device._make(map(_integer, ids)),
+        Device._make(map(integer, ids)),
         driver,
-        () if dynids is None else _ids(json.loads(_text(dynids))),
+        () if dynids is None else _ids(json.loads(text_of(dynids))),
         bool(complete),
-        _text_or_null(override),
+        text_or_null(override),
     )
     return Judged(
         Match(
-            unsigned(_integer(row[0])),
+            unsigned(integer(row[0])),
             _task(task),
-            _text(row[5]),
+            text_of(row[5]),
             bool(row[6]),
             inputs,
-            Outcome(Source(_text(match)), _integer_or_null(index)),
-            tuple(map(Reason, _text(doubts).split())),
-            Seen(_text(row[24])),
+            Outcome(Source(text_of(match)), integer_or_null(index)),
+            tuple(map(Reason, text_of(doubts).split())),
+            Seen(text_of(row[24])),
         ),
-        Judgement(_text(judgement)),
+        Judgement(text_of(judgement)),
         None
         if expected is None
-        else Outcome(Source(_text(expected)), _integer_or_null(expected_index)),
+        else Outcome(Source(text_of(expected)), integer_or_null(expected_index)),
         _word_or_null(kind, Kind),
         _word_or_null(reason, Reason),
     )
@@ -210,17 +225,17 @@ def probe_of(row: Sequence[object]) -> Probed:
     address, driver, name, has_probe, path, result, errno, kind = row[6:14]
     return Probed(
         Probe(
-            unsigned(_integer(row[0])),
-            unsigned(_integer(row[1])),
+            unsigned(integer(row[0])),
+            unsigned(integer(row[1])),
             _task(row[2:6]),
-            _text(address),
-            unsigned(_integer(driver)),
-            _text(name),
+            text_of(address),
+            unsigned(integer(driver)),
+            text_of(name),
             bool(has_probe),
-            Path(_text(path)),
-            ProbeResult(_text(result)),
-            _text_or_null(errno),
-            Seen(_text(row[14])),
+            Path(text_of(path)),
+            ProbeResult(text_of(result)),
+            _errno(errno),
+            Seen(text_of(row[14])),
         ),
         _word_or_null(kind, Kind),
     )
@@ -253,41 +268,31 @@ def write_of(row: Sequence[object]) -> Wrote:
     uid, file, driver, address, text, size, errno, judgement, expected = row[6:15]
     return Wrote(
         Write(
-            unsigned(_integer(row[0])),
-            unsigned(_integer(row[1])),
+            unsigned(integer(row[0])),
+            unsigned(integer(row[1])),
             _task(row[2:6]),
-            _integer(uid),
-            StoreFile(_text(file)),
-            _text_or_null(driver),
-            _text_or_null(address),
-            _text(text),
-            unsigned(_integer(size)),
-            _text_or_null(errno),
+            integer(uid),
+            StoreFile(text_of(file)),
+            text_or_null(driver),
+            text_or_null(address),
+            text_of(text),
+            unsigned(integer(size)),
+            _errno(errno),
         ),
-        Judgement(_text(judgement)),
-        _text_or_null(expected),
+        Judgement(text_of(judgement)),
+        text_or_null(expected),
     )
 
 
 def _task(row: Sequence[object]) -> Task:
     pid, tgid, comm, cpu = row
-    return Task(_integer(pid), _integer(tgid), _text(comm), _integer(cpu))
+    return Task(integer(pid), integer(tgid), text_of(comm), integer(cpu))
 
 
 def _ids(value: object) -> tuple[Id, ...]:
     if not isinstance(value, list):
         raise TypeError("no list of ids")
-    return tuple(Id._make(entry) for entry in value)
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError("no integer")
-    return value
-
-
-def _integer_or_null(value: object) -> int | None:
-    return None if value is None else _integer(value)
+    return tuple(Id._make(map(integer, entry)) for entry in value)
 
 
 def _bytes(value: object) -> bytes:
@@ -296,15 +301,12 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str | bytes):
-        raise TypeError("no text")
-    return text_of(value)
-
-
-def _text_or_null(value: object) -> str | None:
-    return None if value is None else _text(value)
+def _errno(value: object) -> str | None:
+    errno = text_or_null(value)
+    if errno is not None and not is_errno(errno):
+        raise ValueError("no errno")
+    return errno
 
 
 def _word_or_null(value: object, words: type[Word]) -> Word | None:
-    return None if value is None else words(_text(value))
+    return None if value is None else words(text_of(value))

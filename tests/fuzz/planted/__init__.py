@@ -1,0 +1,1 @@
+"""Targets with a fault that must be found: tests of the fuzzer."""
