@@ -150,17 +150,22 @@ def test_a_report_is_read() -> None:
 @pytest.mark.parametrize(
     ("listed", "told", "problem"),
     [
-        (Listed("7.3", "D"), {"layout": "D"}, ""),
-        (Listed("7.3"), {"layout": "D"}, ""),
-        (Listed("7.3", "D"), {"layout": "E"}, "layout E, not D as listed"),
+        (Listed("7.3", "D"), {"release": NEW, "layout": "D"}, ""),
+        (Listed("7.3"), {"release": NEW, "layout": "D"}, ""),
+        (
+            Listed("7.3", "D"),
+            {"release": NEW, "layout": "E"},
+            "layout E, not D as listed",
+        ),
+        (Listed("7.3", "D"), {"release": OLD, "layout": "D"}, f"what ran was {OLD}"),
         (Listed("7.3", "D"), {}, "the live tests did not come to their end"),
     ],
 )
-def test_another_layout_than_the_listed_one_is_a_problem(
+def test_another_kernel_or_layout_than_the_listed_one_is_a_problem(
     listed: Listed, told: dict[str, str], problem: str
 ) -> None:
     """Even where all tests pass."""
-    assert problem == results.problem_of(listed, told)
+    assert problem == results.problem_of(listed, NEW, told)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +197,8 @@ def test_an_outcome_is_kept_as_it_is() -> None:
 
 def test_the_table_shows_what_was_found() -> None:
     """One row each; what is wrong stands out."""
-    told = {"layout": "D", "fentry_seconds": "2.1", "decisions": "1234567", "lost": "0"}
+    told = {"layout": "D", "preemption": "lazy", "fentry_seconds": "2.1"}
+    told |= {"decisions": "1234567", "lost": "0"}
     rows = [
         Row(LISTED[3], Outcome(NEW, "2026-11-25", 265, 0, 0, 331.5, facts=told)),
         Row(FAILING, Outcome("6.12.90+x", "2026-11-24", problem="apt can't")),
@@ -200,11 +206,11 @@ def test_the_table_shows_what_was_found() -> None:
     ]
 
     assert (
-        "| 7.3.4+deb13-amd64 | D | 2.1 s | **no** | 1,234,567 | - | 0 | - "
+        "| 7.3.4+deb13-amd64 | D | lazy | 2.1 s | **no** | 1,234,567 | - | 0 | - "
         "| 265 passed | 5.5 | 2026-11-25 |\n"
-        "| 6.12.90+x | - | **no** | **no** | - | - | - | - "
+        "| 6.12.90+x | - | - | **no** | **no** | - | - | - | - "
         "| **apt can't** | 0.0 | 2026-11-24 |\n"
-        "| 7.1 | C | - | - | - | - | - | - | no longer served by Debian | - | - |\n"
+        "| 7.1 | C | - | - | - | - | - | - | - | no longer served by Debian | - | - |\n"
     ) == results.table(rows).partition("| ---: | --- |\n")[2]
 
 

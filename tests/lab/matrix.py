@@ -119,7 +119,7 @@ class Matrix:
         tests, failed, skipped, facts = results.read_junit(report.read_text())
         return Outcome(
             *(release, date, tests, failed, skipped, seconds, tree),
-            *(results.problem_of(listed, facts), facts),
+            *(results.problem_of(listed, release, facts), facts),
         )
 
 

@@ -127,10 +127,12 @@ def read_junit(text: str) -> tuple[int, int, int, dict[str, str]]:
     return numbers["tests"], failed, numbers["skipped"], facts
 
 
-def problem_of(listed: Listed, facts: Mapping[str, str]) -> str:
+def problem_of(listed: Listed, release: str, facts: Mapping[str, str]) -> str:
     """Find what no test asks: whether it is the kernel that was meant."""
     if "layout" not in facts:
         return "the live tests did not come to their end"
+    if facts["release"] != release:
+        return f"what ran was {facts['release']}"
     if listed.layout not in {None, facts["layout"]}:
         return f"layout {facts['layout']}, not {listed.layout} as listed"
     return ""
@@ -149,6 +151,7 @@ def from_json(text: str) -> Outcome:
 _COLUMNS: Final = {
     "kernel": "---",
     "layout": "---",
+    "preemption": "---",
     "by fentry": "---:",
     "by kprobe": "---:",
     "decisions": "---:",
@@ -183,6 +186,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         cells |= {
             "kernel": done.release,
             "layout": done.facts.get("layout", _NONE),
+            "preemption": done.facts.get("preemption", _NONE),
             "tests": done.verdict if done.passed else f"**{done.verdict}**",
             "minutes": f"{done.seconds / 60:.1f}",
             "date": done.date,
