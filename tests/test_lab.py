@@ -146,6 +146,31 @@ class Serving(Apt):
         return SERVED
 
 
+class Ageing(Serving):
+    """An archive whose index was read a minute ago."""
+
+    updates = 0
+
+    def update(self) -> None:
+        """Count."""
+        self.updates += 1
+
+    def index_age_seconds(self, *, now: float) -> float | None:
+        """Be a minute old."""
+        return 60.0 + 0.0 * now
+
+
+def test_what_is_served_today_is_asked_today(tmp_path: Path) -> None:
+    """An index of this week will do, unless it is asked for that of now."""
+    archive = Ageing(tmp_path / "apt")
+    cache = Cache(tmp_path, apt=archive)
+
+    assert SERVED == cache.images()
+    assert 0 == archive.updates
+    assert SERVED == cache.images(today=True)
+    assert 1 == archive.updates
+
+
 def test_a_series_resolved_before_works_offline(tmp_path: Path) -> None:
     """Without an index, a series means what it meant the last time."""
     image = unpacked_kernel(tmp_path, "6.1.0-56-amd64")

@@ -11,13 +11,17 @@ import os
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from lab.machine import REPOSITORY
 from live import oracle
 from live.boots import Boots, boot, progress
+from live.facts import facts
 from live.steps import STEPS, WRONG_ERA, Run, Step, Write, expected_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.guest
 
@@ -77,13 +81,20 @@ class Seen:
 
 @pytest.fixture(scope="session")
 def boots(
-    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+    record_testsuite_property: Callable[[str, object], None],
 ) -> Boots:
-    """All guests; each boots when a test first asks for it."""
+    """All guests; each boots when a test first asks for it.
+
+    What `make matrix` makes its table of is told in JUnit's XML, of one kernel a run.
+    """
 
     def start(kernel: str) -> dict[str, Any]:
         directory = tmp_path_factory.mktemp(f"live-{kernel}")
         result = boot(kernel, "live.scenario", directory, progress(pytestconfig))
+        for name, value in facts(result).items():
+            record_testsuite_property(name, value)
         return {"seen": Seen(result, directory)}
 
     return Boots(start)

@@ -82,10 +82,10 @@ class Cache:
                 self._unpack_headers(release, unpacked)
         return directory
 
-    def images(self) -> dict[str, Image]:
-        """Every kernel the mirror serves whole, by release."""
+    def images(self, *, today: bool = False) -> dict[str, Image]:
+        """Every kernel the mirror serves whole, by release; as of today if need be."""
         with self._locked():
-            self._refresh_index()
+            self._refresh_index(0 if today else INDEX_LIFETIME_SECONDS)
             return self.apt.images()
 
     def _fetch(self, wanted: str) -> tuple[str, Path]:
@@ -171,10 +171,10 @@ class Cache:
             _run("dpkg-deb", "-x", str(deb), str(work / "root"))
             deb.unlink()
 
-    def _refresh_index(self) -> bool:
+    def _refresh_index(self, lifetime: float = INDEX_LIFETIME_SECONDS) -> bool:
         """Read the package index if there is none or it is old; True when it did."""
         age = self.apt.index_age_seconds(now=time.time())
-        if age is not None and age < INDEX_LIFETIME_SECONDS:
+        if age is not None and age < lifetime:
             return False
         _say("reading Debian's package index (about 32 MB)")
         try:
