@@ -230,7 +230,7 @@ class Faults:
             begin = time.monotonic()
             for _ in range(10):
                 bind_and_unbind(self.edu)
-            errors = matchload("newid", "pci-stub", "2000")
+            errors = matchload("newid", "pci-stub", "6000")
             for _ in range(10):
                 bind_and_unbind(self.edu)
             time.sleep(max(0, STOPPED_SECONDS - (time.monotonic() - begin)))
