@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,8 @@ from observer.pipeline import Pipeline
 from observer.record import Judged, Probed, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from observer.record import Observation
 
@@ -110,6 +112,22 @@ def hidden(*paths: Path) -> Iterator[None]:
             assert not pci.run("umount", str(path))
 
 
+@contextmanager
+def inlined(function: str) -> Iterator[None]:
+    """Let this kernel's types have no such function."""
+    types = BTF / "vmlinux"
+    other = Path("/run/types")
+    name = function.encode()
+    other.write_bytes(
+        types.read_bytes().replace(b"\0%b\0" % name, b"\0%b\0" % name[::-1])
+    )
+    assert not pci.run("mount", "--bind", str(other), str(types))
+    try:
+        yield
+    finally:
+        assert not pci.run("umount", str(types))
+
+
 def command(*arguments: str) -> Told:
     """Run the command to its end."""
     done = subprocess.run(
@@ -178,6 +196,7 @@ def observed(
         told["stale"] = told["end"].get(finding, 0)
         if less:
             told["status"] = command("status", "--once")
+        told["doctor"] = command("doctor")
         told["stopped"] = watcher.stop()
     told["log"] = [json.loads(line) for line in log.read_text().splitlines()]
     pci.write(f"devices/{edu}/driver_override", "\n")
@@ -241,76 +260,52 @@ def started(directory: Path) -> Told:
     return {"start": metrics, "stopped": stopped, "log": lines, "doctor": doctor}
 
 
+def parts(
+    edu: str, probe_function: str, directory: Path
+) -> Iterator[tuple[str, Callable[[], Told], Sequence[AbstractContextManager[None]]]]:
+    """Yield names, what is told, and what is taken away meanwhile."""
+    watched = partial(observed, edu, directory)
+    less = partial(watched, less=True)
+    no_hooks = (crowded("pci_match_device", "pci_bus_match"), without_kprobes())
+    callers_only = (crowded("pci_match_device", probe_function), without_kprobes())
+    functions = ["pci_match_device", probe_function]
+    programs = (
+        shipped.BPF_DIR / shipped.name(method, platform.machine()) for method in METHODS
+    )
+    yield "busy_probe", watched, [crowded(probe_function)]
+    yield "no_kprobes", partial(started, directory), [without_kprobes()]
+    yield "busy_match", less, callers_only
+    yield "audit", partial(less, stale=True), no_hooks
+    for method in METHODS:
+        yield f"{method}_fallbacks", partial(by_fallbacks, edu, method, functions), []
+    yield "no_function", partial(started, directory), [inlined("pci_match_device")]
+    yield "no_types", partial(started, directory), [hidden(BTF)]
+    yield "no_programs", partial(started, directory), [hidden(BCC, *programs)]
+    LOCKDOWN.write_text("confidentiality")
+    yield "locked_down", partial(started, directory), []
+
+
 def main(directory: Path) -> int:
     """Take away one thing after the other."""
     pci.run("ip", "link", "set", "lo", "up")
     pci.run("udevadm", "settle", "--timeout=60")
     pci.run("modprobe", "pci-stub")
     edu = pci.addresses()["edu"]
-    layout = kernel.running_layout()
+    probe_function = kernel.running_layout().probe_function
     result: Told = {
         "release": platform.release(),
         "edu": edu,
-        "probe_function": layout.probe_function,
+        "probe_function": probe_function,
         "preempts": kernel.preempts(),
     }
-    programs = [
-        shipped.BPF_DIR / shipped.name(method, platform.machine())
-        for method in ("fentry", "kprobe")
-    ]
-
-    def part(name: str, tell: Callable[[], Told]) -> None:
+    for name, tell, taken in parts(edu, probe_function, directory):
         begin = time.monotonic()
-        result[name] = tell()
+        with ExitStack() as exits:
+            for each in taken:
+                exits.enter_context(each)
+            result[name] = tell()
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
         (directory / "result.json").write_text(json.dumps(result))
-
-    def busy_probe() -> Told:
-        with crowded(layout.probe_function):
-            return observed(edu, directory) | {"doctor": command("doctor")}
-
-    def no_kprobes() -> Told:
-        with without_kprobes():
-            return started(directory)
-
-    def busy_match() -> Told:
-        with ExitStack() as exits:
-            exits.enter_context(crowded("pci_match_device", layout.probe_function))
-            exits.enter_context(without_kprobes())
-            told = observed(edu, directory, less=True)
-            return told | {"doctor": command("doctor")}
-
-    def fallbacks() -> Told:
-        functions = ["pci_match_device", layout.probe_function]
-        return {m: by_fallbacks(edu, m, functions) for m in METHODS}
-
-    def audit() -> Told:
-        with ExitStack() as exits:
-            exits.enter_context(crowded("pci_match_device", "pci_bus_match"))
-            exits.enter_context(without_kprobes())
-            told = observed(edu, directory, less=True, stale=True)
-            return told | {"doctor": command("doctor")}
-
-    def no_types() -> Told:
-        with hidden(BTF):
-            return started(directory)
-
-    def no_programs() -> Told:
-        with hidden(BCC, *programs):
-            return started(directory)
-
-    def locked_down() -> Told:
-        LOCKDOWN.write_text("confidentiality")
-        return started(directory)
-
-    part("busy_probe", busy_probe)
-    part("no_kprobes", no_kprobes)
-    part("busy_match", busy_match)
-    part("audit", audit)
-    part("fallbacks", fallbacks)
-    part("no_types", no_types)
-    part("no_programs", no_programs)
-    part("locked_down", locked_down)
     return 0
 
 
