@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +29,7 @@ from observer.pipeline import Pipeline
 from observer.record import Judged, Probed, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from observer.record import Observation
 
@@ -262,31 +261,35 @@ def started(directory: Path) -> Told:
 
 def parts(
     edu: str, probe_function: str, directory: Path
-) -> Iterator[tuple[str, Callable[[], Told], Sequence[AbstractContextManager[None]]]]:
-    """Yield names, what is told, and what is taken away meanwhile."""
-    watched = partial(observed, edu, directory)
-    less = partial(watched, less=True)
-    no_hooks = (crowded("pci_match_device", "pci_bus_match"), without_kprobes())
-    callers_only = (crowded("pci_match_device", probe_function), without_kprobes())
+) -> Iterator[tuple[str, Callable[[], Told]]]:
+    """Take away one thing after the other; yield its name and how to tell of it."""
+    watched, start = partial(observed, edu, directory), partial(started, directory)
     functions = ["pci_match_device", probe_function]
-    programs = (
-        shipped.BPF_DIR / shipped.name(method, platform.machine()) for method in METHODS
-    )
-    yield "busy_probe", watched, [crowded(probe_function)]
-    yield "no_kprobes", partial(started, directory), [without_kprobes()]
-    yield "busy_match", less, callers_only
-    yield "audit", partial(less, stale=True), no_hooks
+    with crowded(probe_function):
+        yield "busy_probe", watched
+    with without_kprobes():
+        yield "no_kprobes", start
+        with crowded("pci_match_device"):
+            with crowded(probe_function):
+                yield "busy_match", partial(watched, less=True)
+            with crowded("pci_bus_match"):
+                yield "audit", partial(watched, less=True, stale=True)
     for method in METHODS:
-        yield f"{method}_fallbacks", partial(by_fallbacks, edu, method, functions), []
-    yield "no_function", partial(started, directory), [inlined("pci_match_device")]
-    yield "no_types", partial(started, directory), [hidden(BTF)]
-    yield "no_programs", partial(started, directory), [hidden(BCC, *programs)]
+        yield f"{method}_fallbacks", partial(by_fallbacks, edu, method, functions)
+    with inlined("pci_match_device"):
+        yield "no_function", start
+    with hidden(BTF):
+        yield "no_types", start
+    machine = platform.machine()
+    programs = [shipped.BPF_DIR / shipped.name(each, machine) for each in METHODS]
+    with hidden(BCC, *programs):
+        yield "no_programs", start
     LOCKDOWN.write_text("confidentiality")
-    yield "locked_down", partial(started, directory), []
+    yield "locked_down", start
 
 
 def main(directory: Path) -> int:
-    """Take away one thing after the other."""
+    """Go through it all."""
     pci.run("ip", "link", "set", "lo", "up")
     pci.run("udevadm", "settle", "--timeout=60")
     pci.run("modprobe", "pci-stub")
@@ -298,12 +301,9 @@ def main(directory: Path) -> int:
         "probe_function": probe_function,
         "preempts": kernel.preempts(),
     }
-    for name, tell, taken in parts(edu, probe_function, directory):
+    for name, tell in parts(edu, probe_function, directory):
         begin = time.monotonic()
-        with ExitStack() as exits:
-            for each in taken:
-                exits.enter_context(each)
-            result[name] = tell()
+        result[name] = tell()
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
         (directory / "result.json").write_text(json.dumps(result))
     return 0
