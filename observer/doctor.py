@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from observer import bpf, compiler, hooks, kernel, shipped, tracefs
-from observer.hooking import check_method, refusal
+from observer.hooking import check_method, function_id, refusal
 from observer.layout import LayoutError, layout_of
 from observer.loader import preferred
 from observer.model import why_not_live
@@ -117,7 +117,7 @@ def _refused(function: str, method: str, btf: Btf, attempt: Callable[..., None])
     """Say why a function can't be hooked by a method, or nothing."""
     try:
         check_method(method)
-        attempt(function, method=method, function_id=btf.function(function) or 0)
+        attempt(function, method=method, function_id=function_id(btf, function))
     except OSError as e:
         return refusal(e)
     return ""

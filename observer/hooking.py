@@ -96,6 +96,19 @@ def check_method(
         )
 
 
+def function_id(btf: Btf, function: str) -> int:
+    """Return a function's id in BTF. Raises BpfError where it is not there.
+
+    A symbol of its name may be there all the same, and miss the calls that are inlined.
+    """
+    number = btf.function(function)
+    if number is None:
+        raise bpf.BpfError(
+            errno.ENOENT, f"{function} is no function of its own here, but inlined"
+        )
+    return number
+
+
 class _Target(NamedTuple):
     """What hooks are attached to, and with what."""
 
@@ -206,7 +219,8 @@ def _attach_hook(
 ) -> tuple[list[int], tuple[int, int]]:
     links: list[int] = []
     times = (0, 0)
-    function_id = btf.function(hook.function) or 0
+    # What is hooked at an address needs none.
+    number = 0 if hook.file else function_id(btf, hook.function)
     check_method(method)
     for each in program.maps:  # which the programs of all methods share
         if each.name not in maps:
@@ -217,9 +231,7 @@ def _attach_hook(
             if name is None:
                 continue
             code = put_in_maps(program.codes[name], maps)
-            fd = bpf.load(
-                name, code, method=method, leave=leave, function_id=function_id
-            )
+            fd = bpf.load(name, code, method=method, leave=leave, function_id=number)
             before_ns = time.monotonic_ns()
             try:
                 link = bpf.attach(

@@ -184,10 +184,27 @@ def test_busy_match_and_probe(told: Told) -> None:
 
 
 @guest
+def test_an_inlined_function(told: Told) -> None:
+    """A kernel whose types do not have it: its symbol is left alone."""
+    part = told["no_function"]
+    assert "pci_match_device" not in attached(part["start"])
+    assert "pci_bus_match" in attached(part["start"])
+    assert 1 == part["start"]["hooks_missing"]
+    (line,) = warned(part, "hook not attached").values()
+    assert (
+        "pci_match_device is no function of its own here, but inlined"
+        == (line["error"])
+    )
+    assert "pci_match_device by kprobe: " in part["doctor"]["out"]
+    assert 0 == part["doctor"]["status"]
+    stopped_well(part)
+
+
+@guest
 @pytest.mark.parametrize("method", hooks.METHODS)
 def test_fallbacks_tell_of_matches_and_probes(told: Told, method: str) -> None:
     """By each method: a bind by override and one by hand, and all other drivers' no."""
-    part, edu = told["fallbacks"][method], told["edu"]
+    part, edu = told[f"{method}_fallbacks"], told["edu"]
     assert {method} == {part["methods"][hook] for hook in hooks.FALLBACKS}
     # drivers_probe, then bind.
     assert [[edu, "pci-stub"]] * 2 == part["matched"]

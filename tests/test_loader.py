@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from shapes import layouts
+from test_layout import renamed
 
 from observer import hooks
 from observer.abi import REGISTRATION
@@ -27,6 +28,7 @@ from observer.hooking import (
     refusal,
 )
 from observer.kernel import kprobes_enabled
+from observer.layout import layout_of
 from observer.loader import methods
 from observer.loading import LOADER
 from observer.machine import Origin, PciDriver
@@ -257,6 +259,30 @@ def test_a_named_method_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     attached = attached_to(monkeypatch, Attaching(by=BUSY), ALL_STORES)
     assert "fentry is refused" == attached.hooks["__driver_probe_device"]
     assert "kprobe" == attached.methods["bind_store"]
+
+
+def test_function_that_is_inlined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a kprobe is put on a symbol of its name: it would miss calls."""
+    kernel = Attaching()
+    monkeypatch.setattr("observer.bpf.load", kernel.load)
+    monkeypatch.setattr("observer.bpf.attach", kernel.attach)
+    types = (Path(__file__).parent / "btf" / "6.1.0-56-amd64.btf").read_bytes()
+    btf = Btf(renamed(types, "pci_match_device", "pci_match_inlined"[:16]))
+    layout = layout_of(btf)
+    program = Program(
+        (), {name: Code(RETURN_NOTHING, ()) for name in program_names(layout)}
+    )
+    attached = attach(
+        lambda _method: program, layout, btf, hooks.METHODS, lambda: Stores({})
+    )
+    for link in attached.links:
+        os.close(link)
+    assert "pci_match_device" not in {function for function, *_ in kernel.attached}
+    assert "fentry" == attached.methods["pci_bus_match"]
+    assert (
+        "pci_match_device is no function of its own here, but inlined"
+        == (attached.hooks["pci_match_device"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,6 +111,22 @@ def hidden(*paths: Path) -> Iterator[None]:
             assert not pci.run("umount", str(path))
 
 
+@contextmanager
+def inlined(function: str) -> Iterator[None]:
+    """Let this kernel's types have no such function."""
+    types = BTF / "vmlinux"
+    other = Path("/run/types")
+    name = function.encode()
+    other.write_bytes(
+        types.read_bytes().replace(b"\0%b\0" % name, b"\0%b\0" % name[::-1])
+    )
+    assert not pci.run("mount", "--bind", str(other), str(types))
+    try:
+        yield
+    finally:
+        assert not pci.run("umount", str(types))
+
+
 def command(*arguments: str) -> Told:
     """Run the command to its end."""
     done = subprocess.run(
@@ -178,6 +195,7 @@ def observed(
         told["stale"] = told["end"].get(finding, 0)
         if less:
             told["status"] = command("status", "--once")
+        told["doctor"] = command("doctor")
         told["stopped"] = watcher.stop()
     told["log"] = [json.loads(line) for line in log.read_text().splitlines()]
     pci.write(f"devices/{edu}/driver_override", "\n")
@@ -241,76 +259,53 @@ def started(directory: Path) -> Told:
     return {"start": metrics, "stopped": stopped, "log": lines, "doctor": doctor}
 
 
+def parts(
+    edu: str, probe_function: str, directory: Path
+) -> Iterator[tuple[str, Callable[[], Told]]]:
+    """Take away one thing after the other; yield its name and how to tell of it."""
+    watched, start = partial(observed, edu, directory), partial(started, directory)
+    functions = ["pci_match_device", probe_function]
+    with crowded(probe_function):
+        yield "busy_probe", watched
+    with without_kprobes():
+        yield "no_kprobes", start
+        with crowded("pci_match_device"):
+            with crowded(probe_function):
+                yield "busy_match", partial(watched, less=True)
+            with crowded("pci_bus_match"):
+                yield "audit", partial(watched, less=True, stale=True)
+    for method in METHODS:
+        yield f"{method}_fallbacks", partial(by_fallbacks, edu, method, functions)
+    with inlined("pci_match_device"):
+        yield "no_function", start
+    with hidden(BTF):
+        yield "no_types", start
+    machine = platform.machine()
+    programs = [shipped.BPF_DIR / shipped.name(each, machine) for each in METHODS]
+    with hidden(BCC, *programs):
+        yield "no_programs", start
+    LOCKDOWN.write_text("confidentiality")
+    yield "locked_down", start
+
+
 def main(directory: Path) -> int:
-    """Take away one thing after the other."""
+    """Go through it all."""
     pci.run("ip", "link", "set", "lo", "up")
     pci.run("udevadm", "settle", "--timeout=60")
     pci.run("modprobe", "pci-stub")
     edu = pci.addresses()["edu"]
-    layout = kernel.running_layout()
+    probe_function = kernel.running_layout().probe_function
     result: Told = {
         "release": platform.release(),
         "edu": edu,
-        "probe_function": layout.probe_function,
+        "probe_function": probe_function,
         "preempts": kernel.preempts(),
     }
-    programs = [
-        shipped.BPF_DIR / shipped.name(method, platform.machine())
-        for method in ("fentry", "kprobe")
-    ]
-
-    def part(name: str, tell: Callable[[], Told]) -> None:
+    for name, tell in parts(edu, probe_function, directory):
         begin = time.monotonic()
         result[name] = tell()
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
         (directory / "result.json").write_text(json.dumps(result))
-
-    def busy_probe() -> Told:
-        with crowded(layout.probe_function):
-            return observed(edu, directory) | {"doctor": command("doctor")}
-
-    def no_kprobes() -> Told:
-        with without_kprobes():
-            return started(directory)
-
-    def busy_match() -> Told:
-        with ExitStack() as exits:
-            exits.enter_context(crowded("pci_match_device", layout.probe_function))
-            exits.enter_context(without_kprobes())
-            told = observed(edu, directory, less=True)
-            return told | {"doctor": command("doctor")}
-
-    def fallbacks() -> Told:
-        functions = ["pci_match_device", layout.probe_function]
-        return {m: by_fallbacks(edu, m, functions) for m in METHODS}
-
-    def audit() -> Told:
-        with ExitStack() as exits:
-            exits.enter_context(crowded("pci_match_device", "pci_bus_match"))
-            exits.enter_context(without_kprobes())
-            told = observed(edu, directory, less=True, stale=True)
-            return told | {"doctor": command("doctor")}
-
-    def no_types() -> Told:
-        with hidden(BTF):
-            return started(directory)
-
-    def no_programs() -> Told:
-        with hidden(BCC, *programs):
-            return started(directory)
-
-    def locked_down() -> Told:
-        LOCKDOWN.write_text("confidentiality")
-        return started(directory)
-
-    part("busy_probe", busy_probe)
-    part("no_kprobes", no_kprobes)
-    part("busy_match", busy_match)
-    part("audit", audit)
-    part("fallbacks", fallbacks)
-    part("no_types", no_types)
-    part("no_programs", no_programs)
-    part("locked_down", locked_down)
     return 0
 
 
