@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _DRACUT: Final = re.compile(
-    r"(?m)^\s*(?:force_drivers|add_drivers|drivers)\+?=(\"[^\"]*\"|'[^']*'|\S+)"
+    r"(?m)^[ \t]*(?:force_drivers|add_drivers|drivers)\+?=(\"[^\"]*\"|'[^']*'|\S+)"
 )
-_MKINITCPIO: Final = re.compile(r"(?m)^\s*MODULES\+?=(\([^)]*\)|\"[^\"]*\"|'[^']*')")
+_MKINITCPIO: Final = re.compile(r"(?m)^[ \t]*MODULES\+?=(\([^)]*\)|\"[^\"]*\"|'[^']*')")
 _COMMENT: Final = re.compile(r"#.*")
 _IN_INITRAMFS: Final = {"rd.driver.pre", "rd.driver.post", "rd.modules_load"}
 _AFTER: Final = {"modules_load"}

@@ -81,6 +81,14 @@ def test_mkinitcpio(text: str) -> None:
     )
 
 
+@pytest.mark.timeout(10)
+def test_empty_lines_take_no_time() -> None:
+    """Each is looked at once."""
+    lines = "\n" * 100_000
+    assert ["a"] == [named.name for named in dracut(f"{lines}x\ndrivers=a", "/d")]
+    assert ["a"] == [named.name for named in mkinitcpio(f"{lines}x\nMODULES=(a)", "/m")]
+
+
 def test_command_line() -> None:
     """Systemd's and dracut's parameters name modules."""
     line = "modules-load=a,b rd.driver.pre=c rd.driver.blacklist=no modules_load= quiet"

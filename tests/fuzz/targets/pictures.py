@@ -41,4 +41,4 @@ def seeds() -> Iterable[bytes]:
     yield json.dumps(HEALTHY, separators=(",", ":")).encode()
 
 
-TARGET = Target(run, (PictureError,), seeds, share=4, max_bytes=1 << 13, mutate=mutate)
+TARGET = Target(run, (PictureError,), seeds, share=3, max_bytes=1 << 13, mutate=mutate)

@@ -51,4 +51,4 @@ def seeds() -> Iterable[bytes]:
         yield f"{slug} {rules}\n{cases}\n".encode()
 
 
-TARGET = Target(run, (PredictError,), seeds, share=12, mutate=mutate)
+TARGET = Target(run, (PredictError,), seeds, share=5, mutate=mutate)

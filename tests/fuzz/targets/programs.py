@@ -32,4 +32,4 @@ def seeds() -> Iterable[bytes]:
     yield shipped.text(program).replace("\n", "").encode()
 
 
-TARGET = Target(run, (ShippedError,), seeds, share=12, mutate=mutate)
+TARGET = Target(run, (ShippedError,), seeds, share=15, mutate=mutate)

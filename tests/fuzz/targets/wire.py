@@ -97,4 +97,4 @@ def seeds() -> Iterable[bytes]:
     yield framed(*records)
 
 
-TARGET = Target(run, (), seeds, share=8, max_bytes=1 << 13)
+TARGET = Target(run, (), seeds, share=5, max_bytes=1 << 13)
