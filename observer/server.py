@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OPEN: Final = 8  # as many have a thread as are answered, times this
 _QUIET: Final = 256  # connections on which nothing was said yet
-_CHANCE_SECONDS: Final = 0.04  # that each gets for its request, however many come
+_CHANCE_SECONDS: Final = 0.07  # that each gets for its request, however many come
 _ENDING_SECONDS: Final = 0.1  # that a connection waits for dropped ones to end
 _ACCEPTED: Final = 32  # connections from one look to the next
 
