@@ -51,6 +51,19 @@ def test_a_boot_that_failed_is_not_tried_for_every_test() -> None:
     assert ["5.10"] == kernels.booted
 
 
+def test_hundreds_of_tests_of_a_dead_kernel_have_short_tracebacks() -> None:
+    """An error that is raised again would else remember each time it was raised."""
+    results = boots.Boots(Kernels("5.10"))
+
+    def entries() -> int:
+        with pytest.raises(boots.InfrastructureError) as error:
+            results["5.10"]
+        return len(error.traceback)
+
+    entries()  # the boot itself
+    assert {2} == {entries() for _ in range(100)}
+
+
 def booted(monkeypatch: pytest.MonkeyPatch, directory: Path, guest: GuestResult) -> Any:  # noqa: ANN401 - JSON
     """Boot a guest that ends as told."""
     monkeypatch.setattr(boots, "build_matchload", lambda: None)

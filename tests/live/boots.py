@@ -115,7 +115,8 @@ class Boots:
     def __getitem__(self, kernel: str) -> Any:  # noqa: ANN401 - JSON
         """Return a kernel's result; raise what its boot raised, again and again."""
         if kernel in self._errors:
-            raise self._errors[kernel]
+            # Raised once more it would gather a traceback that grows with each test.
+            raise self._errors[kernel].with_traceback(None)
         if kernel not in self._results:
             begin = time.monotonic()
             try:
