@@ -142,13 +142,13 @@ def test_all_mistakes_by_line() -> None:
     text = (
         'frob = """\n[x]\nseries = 1\n"""\n\n# x\nseries = 1\nstate-mib = 0\nb.c = 1\n'
     )
-    starts = [line[:20] for line in mistakes(text)]
+    places = [line.split(":")[1:3] for line in mistakes(text)]
     assert [
-        "x.toml:1: frob: ther",
-        "x.toml:7: series: 1 ",
-        "x.toml:8: state-mib:",
-        "x.toml:9: b.c: there",
-    ] == starts
+        ["1", " frob"],
+        ["7", " series"],
+        ["8", " state-mib"],
+        ["9", " b.c"],
+    ] == places
 
 
 @pytest.mark.parametrize(
