@@ -215,6 +215,7 @@ lint: setup-lint
 	promtool check rules dashboards/prometheus_rules.yaml dashboards/prometheus_alerts.yaml
 	@mkdir -p build/lint
 	sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' systemd/pci-observer.service > build/lint/pci-observer.service
+	cp systemd/pci-observer.socket build/lint/
 	systemd-analyze verify --man=no build/lint/pci-observer.service
 
 clean:
