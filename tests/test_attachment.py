@@ -329,3 +329,23 @@ def test_unhooked_without_a_word(script: str) -> None:
     attachment = unhooked(script)
     assert (UNKNOWN, ()) == (attachment.layout, attachment.inventory.drivers)
     assert "said nothing" in attachment.problem
+
+
+def test_nobody_else_speaks_to_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pair of sockets has no name to connect to, and no program inherits its ends.
+
+    The loader does not hear where the service manager listens to the daemon.
+    """
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS")
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    told = tmp_path / "environ"
+    code = f"import os; open({str(told)!r}, 'w').write(' '.join(os.environ))"
+    with Loading(command=(sys.executable, "-c", code)) as loading:
+        ours = loading._ours  # noqa: SLF001 - the daemon's end
+        assert ("", "") == (ours.getsockname(), ours.getpeername())
+        assert not ours.get_inheritable()
+        loading._loader.wait()  # noqa: SLF001
+    assert not set(names) & set(told.read_text().split())
