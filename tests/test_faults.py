@@ -169,7 +169,8 @@ def test_memory_that_is_taken_away(faults: Faults) -> None:
     told = faults["out_of_memory"]["run"]
 
     assert [name for name in told["attached"] if "_pci_match" in name]
-    assert (SIGKILLED, 1) == (told["status"], told["killed"])
+    assert SIGKILLED == told["status"]
+    assert 1 <= told["killed"]
     assert NOTHING_LEFT == told["left"]
     assert "ok" == told["history"]["integrity"]
 
