@@ -86,11 +86,12 @@ def _config(options: argparse.Namespace) -> int:
     settings = config.read(options.file, known)
     access = config.web_config(settings)
     if access is not None:
-        from observer import web_config  # noqa: PLC0415
+        from observer.access import Access  # noqa: PLC0415
+        from observer.web_config import WebConfigError  # noqa: PLC0415
 
-        try:
-            web_config.read(access)
-        except web_config.WebConfigError as e:
+        try:  # with certificates and keys, as whoever asks may read them
+            Access(access, on_change=print, on_trouble=print)
+        except WebConfigError as e:
             return _fail(e, USAGE)
     if options.show:
         for line in config.as_toml(settings, known):
@@ -145,6 +146,10 @@ def _chosen(options: argparse.Namespace) -> Options:
         semantics=options.semantics,
         log_level=options.log_level,
         log_form=options.log_format,
+        given={
+            key: getattr(options, action.dest)
+            for key, action in config.options(run_options()).items()
+        },
     )
 
 

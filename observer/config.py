@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import textwrap
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _BYTES: Final = 1 << 16
 _WIDTH: Final = 88
+_TRIES: Final = 20  # to find the line of a mistake
 _NOT_HERE: Final = {"help", "config"}
 _PLACE: Final = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)")
 _WEB: Final = "web.config.file"
@@ -48,7 +50,9 @@ def options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 def read(path: Path, parser: argparse.ArgumentParser) -> Settings:
     """Read a file for the verb that has this parser. Raises ConfigError."""
     try:
-        with path.open("rb") as file:
+        # A pipe must not hold up whoever reads again.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123
             data = file.read(_BYTES + 1)
     except (OSError, ValueError) as e:  # a NUL in the name
         why = e.strerror if isinstance(e, OSError) else e
@@ -80,7 +84,10 @@ def parse(data: bytes, parser: argparse.ArgumentParser, *, name: str) -> Setting
         sentence = f"{key}: can't stand beside {other}; keep one of them"
         mistakes.append((_line(text, key), sentence))
     if mistakes:
-        lines = (f"{name}:{line}: {mistake}" for line, mistake in sorted(mistakes))
+        lines = (
+            f"{name}:{line}: {mistake}" if line else f"{name}: {mistake}"
+            for line, mistake in sorted(mistakes)
+        )
         raise ConfigError("\n".join(lines))
     return settings
 
@@ -157,22 +164,25 @@ def _no_toml(name: str, text: str, error: Exception) -> str:
 def _line(text: str, key: str) -> int:
     """Return the line on which what sets a key begins; tomllib does not tell.
 
-    Up to the line before, the text is whole and lacks the key: that is searched for.
+    Up to the line before, the text is whole and lacks the key. 0: not found, as where
+    the key is spelled in an odd way.
     """
+    name = re.escape(key.rpartition(".")[2])
+    named = re.compile(f"""(^|[\\s.\\["']){name}([\\s.\\]"']|$)""")
     lines = text.splitlines(keepends=True)
-    last, end = 0, len(lines)  # such a place, and one from which on there is none
-    while end - last > 1:
-        middle = (last + end) // 2
-        for at in range(middle, end):
-            try:
-                without = key not in _loads("".join(lines[:at]))
-            except (ValueError, RecursionError):
-                continue  # in the middle of a value
+    tried = 0
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith("#") or not named.search(line.partition("=")[0]):
+            continue
+        tried += 1
+        if tried > _TRIES:
             break
-        else:
-            without = False
-        last, end = (at, end) if without else (last, middle)
-    return last + 1
+        try:
+            if key not in _loads("".join(lines[:number])):
+                return number + 1
+        except (ValueError, RecursionError):
+            continue  # within another value
+    return 0
 
 
 def _value(parser: argparse.ArgumentParser, key: str, written: object) -> object:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from threading import Condition
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from observer import (
@@ -59,7 +60,7 @@ from observer.what_if import WhatIf
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from observer.access import Access
@@ -99,6 +100,7 @@ class Options(NamedTuple):
     limits: Limits = Limits()
     log_level: str = "info"
     log_form: str = "auto"
+    given: Mapping[str, object] = MappingProxyType({})  # as chosen, by option
 
 
 def run(
@@ -197,7 +199,7 @@ class Daemon:
         """
         self._waker = waker
         self._notify = notify or Notify({})
-        self._reloading: Reloading | None = None
+        self._reloading: Reloading[Options] | None = None
         self._hung_up = False
         self._access: Access | None = None
         self._undigested = False
@@ -520,17 +522,12 @@ class Daemon:
 
     def reload_on_hangup(self, options: Options, read: Callable[[], Options]) -> None:
         """Read the options again on SIGHUP; `read` raises ConfigError."""
-        change: dict[str, Callable[..., None]] = {
-            "selection": self._select,
-            "limits": self._keeping.limit,
-        }
-        self._reloading = Reloading(
-            options._asdict(), lambda: read()._asdict(), change, self._logger
-        )
+        self._reloading = Reloading(options, read, self._take, self._logger)
 
-    def _select(self, selection: Selection) -> None:
-        self._metrics.allow(selection.limit)
-        self._upkeep.select(selection)
+    def _take(self, options: Options) -> None:
+        self._metrics.allow(options.selection.limit)
+        self._upkeep.select(options.selection)
+        self._keeping.limit(options.limits)
 
     def _reload(self) -> None:
         self._hung_up = False

@@ -54,18 +54,23 @@ def check(address: str) -> str:
 def chosen(address: str) -> str | None:
     """Return what `--listen` means to this process: an address of `listen`, or None.
 
-    What systemd passed must be answered, so it is refused where another address is
-    asked for: whoever made the socket unit waits there. Raises ListenError.
+    What systemd passed must be answered, so another address is refused: whoever made
+    the socket unit waits there. With none, nobody can connect. Raises ListenError.
     """
     passed = os.environ.get(PASSED[0]) == str(os.getpid())
     if address == AUTO:
         return _SYSTEMD if passed else _USUAL
+    if address == NONE:
+        if passed:
+            with _passed() as unwanted:  # whoever comes is refused at once
+                unwanted.shutdown(socket.SHUT_RDWR)
+        return None
     if passed and address != _SYSTEMD:
         raise ListenError(
             f"systemd passed a socket, but --listen is {address}: leave it out, and "
             "say where in ListenStream= of pci-observer.socket (systemctl edit)"
         )
-    return None if address == NONE else address
+    return address
 
 
 def listen(address: str, *, group: int | None = None) -> socket.socket:

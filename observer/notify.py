@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # What tells of the manager to this process alone.
 NAMES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
+_PATIENCE_SECONDS: Final = 1.0  # with a manager that does not read
 _OFTEN: Final = 4  # times in the span after which the manager takes us for dead
 
 
@@ -65,9 +66,8 @@ class Notify:
 def _connected(name: str) -> socket.socket | None:
     if not name.startswith(("/", "@")):
         return None
-    # Full because the manager is slow: the next word will do.
-    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    manager = socket.socket(socket.AF_UNIX, kind)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.settimeout(_PATIENCE_SECONDS)
     try:
         manager.connect(name.replace("@", "\0", 1) if name[0] == "@" else name)
     except OSError:

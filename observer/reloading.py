@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from observer.config import ConfigError
 
@@ -11,21 +11,33 @@ if TYPE_CHECKING:
 
     from observer.log import Logger
 
+# What can change while the daemon runs.
+LIVE: Final = {"series", "series-class", "series-vendor", "state-days", "state-mib"}
 
-class Reloading:
-    """The options by name; those that can change have one who takes a new value."""
+
+class _Options(Protocol):
+    @property
+    def given(self) -> Mapping[str, object]:
+        """What was chosen, by the key of each option."""
+
+
+_Read = TypeVar("_Read", bound=_Options)
+
+
+class Reloading(Generic[_Read]):
+    """The options, and who takes over those that can change."""
 
     def __init__(
         self,
-        options: Mapping[str, object],
-        read: Callable[[], Mapping[str, object]],
-        change: Mapping[str, Callable[..., None]],
+        options: _Read,
+        read: Callable[[], _Read],
+        take: Callable[[_Read], None],
         logger: Logger,
     ) -> None:
         """Begin with `options`; `read` returns them anew, or raises ConfigError."""
-        self._options = dict(options)
+        self._given = dict(options.given)
         self._read = read
-        self._change = change
+        self._take = take
         self._logger = logger
 
     def __call__(self) -> bool:
@@ -36,13 +48,13 @@ class Reloading:
             for mistake in str(e).splitlines():
                 self._logger.warning("configuration refused", mistake=mistake)
             return False
-        new = {k: v for k, v in options.items() if v != self._options[k]}
-        for name in self._change.keys() & new.keys():
-            self._change[name](new[name])
-            self._options[name] = new[name]
+        new = {k for k, value in options.given.items() if value != self._given[k]}
+        if new & LIVE:
+            self._take(options)
+        self._given |= {key: options.given[key] for key in LIVE & new}
         self._logger.info(
             "configuration is read again",
-            changed=sorted(self._change.keys() & new.keys()),
-            after_a_restart=sorted(new.keys() - self._change.keys()),
+            changed=sorted(new & LIVE),
+            after_a_restart=sorted(new - LIVE),
         )
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -158,6 +159,7 @@ def test_all_mistakes_by_line() -> None:
         (b"#" * 65537, "x.toml: is longer than 65536 bytes"),
         (b"a = " + b"[" * 20000, "x.toml: is nested too deeply"),
         (b".".join([b"a"] * 20000) + b"=1", "x.toml: is nested too deeply"),
+        (b"\n".join([b"x = [", *[b"series,"] * 6000, b"]"]), "x.toml:2: is not TOML: "),
         (b"a = " + b"1" * 5000, "x.toml: is not TOML: Exceeds the limit (4300 digits)"),
     ],
 )
@@ -166,6 +168,16 @@ def test_odd_file(data: bytes, expected: str) -> None:
     with pytest.raises(ConfigError) as refused:
         config.parse(data, run_options(), name="x.toml")
     assert str(refused.value).startswith(expected)
+
+
+def test_a_mistake_is_found_soon() -> None:
+    """Below a long value, and where its name stands everywhere."""
+    lines = ["series-vendor = [", *['  "0x8086", # seris ='] * 2500, "]", "seris = 1"]
+    began = time.process_time()
+    assert mistakes("\n".join(lines))[0].startswith("x.toml: seris: ")
+    lines = ["series-vendor = [", *['  "0x8086",'] * 4000, "]", "seris = 1"]
+    assert mistakes("\n".join(lines))[0].startswith("x.toml:4003: seris: ")
+    assert 20 > time.process_time() - began  # it was hours
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -273,8 +273,8 @@ def test_hangup_reads_the_options_again(tmp_path: Path) -> None:
         logger = log.configure(stream)
         notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "notify")})
         daemon = daemon_of(HungUp([[], []], []), logger, notify=notify)
-        old = Options(selection=Selection(300))
-        now = [old._replace(selection=Selection(400))]
+        old = Options(selection=Selection(300), given={"series": 300})
+        now = [old._replace(selection=Selection(400), given={"series": 400})]
 
         def read() -> Options:
             if not now:

@@ -87,7 +87,32 @@ def test_chosen(
     assert expected == chosen(address)
 
 
-@pytest.mark.parametrize("address", ["none", ":1", "unix:/x"])
+def test_none_refuses_what_systemd_made() -> None:
+    """Whoever comes to the socket of the unit is refused, and does not wait."""
+    script = (
+        "import os, socket\n"
+        "from observer.listening import chosen\n"
+        "listener = socket.create_server(('127.0.0.1', 0))\n"
+        "there = listener.getsockname()\n"
+        "os.dup2(listener.fileno(), 3)\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1'}\n"
+        "assert chosen('none') is None\n"
+        "try:\n"
+        "    socket.create_connection(there, timeout=5)\n"
+        "except ConnectionRefusedError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "refused\n" == done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("address", [":1", "unix:/x"])
 def test_what_systemd_made_is_answered(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

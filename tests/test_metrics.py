@@ -359,11 +359,11 @@ def test_no_more_than_the_cap() -> None:
 
 def test_a_small_machine_loses_nothing() -> None:
     """Each device, and each driver with all it did, has series of its own."""
-    metrics = full(18, 30)
+    metrics = full(17, 30)
     dropped = samples(metrics, "label_sets_dropped_total")
     for what in ("address", "ids"):
         assert f'label_sets_dropped_total{{label="{what}"}} 0.0' in dropped
-    assert len(samples(metrics, "device_driver_info")) == 18
+    assert len(samples(metrics, "device_driver_info")) == 17
     for name in ("match_decisions_total", "probe_"):
         assert 'driver="other"' not in "".join(samples(metrics, name))
 

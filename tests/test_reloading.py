@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from observer import log
 from observer.config import ConfigError
@@ -14,21 +14,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+class Chosen(NamedTuple):
+    """Options, as the daemon has them."""
+
+    given: Mapping[str, object]
+
+
 class Case:
     """A daemon that has read `old`; the file says `now`."""
 
-    def __init__(self, old: Mapping[str, object]) -> None:
+    def __init__(self, **old: object) -> None:
         """Begin with `old`."""
         self.now: Mapping[str, object] | ConfigError = old
         self.taken: list[object] = []
         self._log = io.StringIO()
-        change = {"series": self.taken.append}
-        self.reload = Reloading(old, self._read, change, log.configure(self._log))
+        logger = log.configure(self._log)
+        self.reload = Reloading(Chosen(old), self._read, self._take, logger)
 
-    def _read(self) -> Mapping[str, object]:
+    def _read(self) -> Chosen:
         if isinstance(self.now, ConfigError):
             raise self.now
-        return self.now
+        return Chosen(self.now)
+
+    def _take(self, chosen: Chosen) -> None:
+        self.taken.append(chosen.given["series"])
 
     def lines(self) -> list[dict[str, object]]:
         """Return what was logged."""
@@ -37,7 +46,7 @@ class Case:
 
 def test_taken_over_once() -> None:
     """What can change does, when it changed; the rest is named, each time anew."""
-    case = Case({"series": 300, "listen": ":1"})
+    case = Case(series=300, listen=":1")
     case.now = {"series": 400, "listen": ":2"}
     assert case.reload()
     assert case.reload()
@@ -48,7 +57,7 @@ def test_taken_over_once() -> None:
 
 def test_refused() -> None:
     """Each mistake is a warning, and what was there holds on."""
-    case = Case({"series": 300})
+    case = Case(series=300)
     case.now = ConfigError("x:1: a\nx:2: b")
     assert not case.reload()
     lines = case.lines()

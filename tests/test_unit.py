@@ -235,6 +235,30 @@ def test_it_is_not_started_again_for_nothing(seen: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.guest
+def test_a_scrape_starts_nothing(seen: dict[str, Any]) -> None:
+    """Once it failed for good, or serves none, whoever comes is refused at once."""
+    troubles = seen["troubles"]
+    knocked, none = troubles["knocked"], troubles["none"]
+    assert ("ConnectionRefusedError", "failed") == (
+        knocked["answer"],
+        knocked["unit"]["ActiveState"],
+    )
+    assert ("ConnectionRefusedError", "active") == (
+        none["answer"],
+        none["unit"]["ActiveState"],
+    )
+
+
+@pytest.mark.guest
+def test_what_systemd_has_it_wait_for(seen: dict[str, Any]) -> None:
+    """Not for all local file systems, neither itself nor by what it uses."""
+    after = set(seen["order"].split())
+    assert "pci-observer.socket" in after
+    late = {"local-fs.target", "systemd-tmpfiles-setup.service", "sysinit.target"}
+    assert not late & after
+
+
 HIDDEN: Final = "the kernel hides the addresses of its symbols"
 REFUSED: Final = "no permission to trace the kernel ("
 

@@ -37,6 +37,7 @@ LESS_BYTES: Final = 4 << 20  # not enough to go on with
 OPTIONS: Final = (
     *("--state", str(STATE), "--state-mib", "32"),
     *("--socket", str(SOCKET)),
+    "--require-hooks",  # else a daemon without a loader goes on with an audit
 )
 
 

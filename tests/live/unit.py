@@ -213,11 +213,26 @@ def troubles() -> dict[str, Any]:
     systemctl("stop", PACKAGE)
     CONFIG.write_text("seris = 1\n")
     result["misconfigured"] = systemctl("start", PACKAGE) | {"unit": shown()}
+    result["knocked"] = {"answer": knock(), "unit": shown()}
+    CONFIG.write_text('listen = "none"\n')
+    result["none"] = systemctl("start", PACKAGE)
+    result["none"] |= {"answer": knock(), "unit": shown()}
+    systemctl("stop", PACKAGE)
     CONFIG.write_text('listen = "127.0.0.1:9817"\n')
     result["listen"] = systemctl("start", PACKAGE) | {"unit": shown()}
     result["journal"] = journal("pci-observer: ")
     systemctl("stop", PACKAGE, f"{PACKAGE}.socket")
     return result
+
+
+def knock() -> str:
+    """Ask for metrics as a scrape does; return what comes of it, after a moment."""
+    try:
+        return str(asked("/metrics")[0])
+    except OSError as e:
+        return type(e).__name__
+    finally:
+        time.sleep(2)
 
 
 def with_capabilities(method: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -282,6 +297,7 @@ def main(directory: Path) -> int:
         result[method] = by(method)
     result["troubles"] = troubles()
     result["capabilities"] = dict(capabilities())
+    result["order"] = systemctl("show", PACKAGE, "--property=After", "--value")["out"]
     (directory / "result.json").write_text(json.dumps(result))
     return 0
 
