@@ -15,7 +15,7 @@ settings.load_profile("ours")
 _KERNEL: Final = re.compile(r"[0-9]+\.[0-9]+(\..*)?")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one guest in one process, where several share the work."""
     for item in items:
