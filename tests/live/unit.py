@@ -213,7 +213,6 @@ def troubles() -> dict[str, Any]:
     systemctl("stop", PACKAGE)
     CONFIG.write_text("seris = 1\n")
     result["misconfigured"] = systemctl("start", PACKAGE) | {"unit": shown()}
-    result["knocked"] = {"answer": knock(), "unit": shown()}
     CONFIG.write_text('listen = "none"\n')
     result["none"] = systemctl("start", PACKAGE)
     result["none"] |= {"answer": knock(), "unit": shown()}
