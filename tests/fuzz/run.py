@@ -88,9 +88,13 @@ def _spelled(word: str) -> str:
 
 
 def _lines(command: list[str]) -> Iterator[str]:
-    """Run a command and yield what it says; the last line is its status."""
+    """Run a command and yield what it says; the last line is its status.
+
+    A shell forks it: the kernel counts the memory of who starts a program into the most
+    that this ever had, and libFuzzer would take a large pytest's for its own.
+    """
     with subprocess.Popen(
-        command,
+        ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
