@@ -37,7 +37,7 @@ def planted(name: str, tmp_path: Path, *options: str) -> Result:
 
 
 def test_an_error_without_a_name_is_found(tmp_path: Path) -> None:
-    """The way to it is learnt from the code: no seed is near it."""
+    """A byte away from the seed, so that no luck is needed."""
     result = planted("error", tmp_path)
     (found,) = result.findings
     assert not result.good

@@ -12,4 +12,4 @@ def run(data: bytes) -> None:
         raise KeyError(data)
 
 
-TARGET = Target(run, (ValueError,), lambda: [b"seed"], share=0, max_bytes=8)
+TARGET = Target(run, (ValueError,), lambda: [b"\x9fseed"], share=0, max_bytes=8)
