@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import pytest
 from hypothesis import settings
 
 # A busy machine is no slow code.
 settings.register_profile("ours", deadline=None)
 settings.load_profile("ours")
-
-_KERNEL: Final = re.compile(r"[0-9]+\.[0-9]+(\..*)?")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
@@ -25,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _guest(item: pytest.Item) -> str:
     """Name the guest of a test: its file, and the kernel if that is a parameter."""
-    spec = getattr(item, "callspec", None)
-    texts = [str(value) for value in spec.params.values()] if spec else []
-    kernels = [text for text in texts if _KERNEL.fullmatch(text)]
-    return "-".join([item.path.stem, *kernels])
+    spec, module = getattr(item, "callspec", None), getattr(item, "module", None)
+    kernels = getattr(module, "KERNELS", ())
+    values = spec.params.values() if spec else ()
+    found = {value for value in values if isinstance(value, str) and value in kernels}
+    return "-".join([item.path.stem, *sorted(found)])
