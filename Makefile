@@ -62,7 +62,7 @@ run: setup
 # Two guests at once: each has one virtual CPU, and CI two real ones.
 test: setup-test $(CACHE)/.fetched
 	$(PYTHON) -m pytest -m "not guest and not browser" $(PYTEST)
-	$(PYTHON) -m pytest -m guest -n $(GUESTS) --dist loadgroup --max-worker-restart 0 $(PYTEST)
+	$(PYTHON) -m pytest -m guest -n $(GUESTS) --dist loadfile --max-worker-restart 0 $(PYTEST)
 
 # Without guests and servers: what can be tested in two minutes.
 test-fast: setup-test
