@@ -475,8 +475,8 @@ def grown(part: dict[str, Any], name: str, metric: str) -> dict[str, int]:
 def test_counting_what_repeats_changes_no_number(seen: Seen, metric: str) -> None:
     """Two at once, one of which takes every decision whole, come to the same.
 
-    A write to sysfs, which both take whole, is left undecided by one that just reads the
-    device again: how many there were is the same.
+    Writes to sysfs both take whole. One that just reads the device again leaves them
+    undecided; how many there were is the same.
     """
     whole, folded = (
         grown(seen.part("both"), name, metric) for name in ("whole", "folded")
