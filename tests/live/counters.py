@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Final
 
 TRACING: Final = Path("/sys/kernel/tracing")
 KPROBES: Final = Path("/sys/kernel/debug/kprobes/list")
 EVENT: Final = "p:lab/m pci_match_device"
+ATTEMPTS: Final = 10
 # As the kernel keeps the names of our programs: 15 characters.
 PROGRAMS: Final = ("enter_pci_match", "leave_pci_match")
 
@@ -38,11 +40,15 @@ def calls() -> tuple[int, int]:
 
 
 def bpftool(*words: str) -> list[dict[str, Any]]:
-    """Ask bpftool for a list."""
-    done = subprocess.run(
-        ["bpftool", "-j", *words], capture_output=True, check=True, text=True
-    )
-    return json.loads(done.stdout or "[]") or []
+    """Ask bpftool for a list; it fails where something goes while it counts."""
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(
+            ["bpftool", "-j", *words], capture_output=True, check=False, text=True
+        )
+        if done.returncode == 0:
+            return json.loads(done.stdout or "[]") or []
+        time.sleep(0.2)
+    raise OSError(f"bpftool {' '.join(words)}: {done.stderr or done.stdout}")
 
 
 def tags() -> dict[str, str]:
