@@ -72,7 +72,8 @@ def ask(*command: str | Path) -> dict[str, object]:
 def examine(*prefix: str) -> dict[str, object]:
     """Ask `run` and `doctor`; return what they said and what they left behind."""
     before = counters.loaded()
-    listen = ("--listen", f"{HOST}:{PORT}")
+    # Else it would go on with an audit of what sysfs shows.
+    listen = ("--listen", f"{HOST}:{PORT}", "--require-hooks")
     return {
         "run": ask(*prefix, COMMAND, "run", *listen, "--log-level", "warning"),
         "doctor": ask(*prefix, COMMAND, "doctor"),
