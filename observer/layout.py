@@ -210,8 +210,9 @@ def _probe_function(btf: Btf) -> str:
 
 
 def _new_id_rules(btf: Btf, features: frozenset[str]) -> str:
-    # Linux kernel commit 04fde70f782b ("PCI: Fix dyn_id add TOCTOU") (in v7.3)
-    if btf.function("do_pci_add_dynid") is not None:
+    # Linux kernel commit 04fde70f782b ("PCI: Fix dyn_id add TOCTOU") (in v7.3), with
+    # which the third argument came; its function is inlined in Debian's 7.2.13
+    if _COPY in features or btf.function("do_pci_add_dynid") is not None:
         return "linux-7.3"
     # Linux kernel commit 3853f9123c18 ("PCI: Avoid duplicate IDs in driver dynamic IDs
     # list") (in v5.11) leaves no trace in BTF: v5.11 to v5.14 pass for older ones here
