@@ -48,15 +48,6 @@ def listen(path: Path = SOCKET) -> socket.socket:
         raise ControlError(str(e)) from e
 
 
-def unlink(path: Path = SOCKET) -> None:
-    """Remove the socket at the daemon's end, before it is closed.
-
-    A daemon that gave up root may not; then the next `listen` does.
-    """
-    with suppress(OSError):
-        path.unlink()
-
-
 def routes(
     *,
     machine: Callable[[], Mapping[str, object]],

@@ -30,7 +30,7 @@ from observer.exchange import Open
 from observer.hooks import instead
 from observer.keeping import Keeping
 from observer.landing import Landing, render
-from observer.listening import NONE, ListenError, chosen, leave, listen, url
+from observer.listening import NONE, ListenError, chosen, leave, listen, unlink, url
 from observer.live import Live
 from observer.loading import AttachError
 from observer.looking import Looker
@@ -126,7 +126,7 @@ def run(
         asked, problem = _asked(options)
         if asked is not None:
             exits.enter_context(asked)
-            exits.callback(control.unlink, options.socket or control.SOCKET)
+            exits.callback(unlink, options.socket or control.SOCKET)
         logger.info("attaching")
         attachment = attach_hooks()
         exits.callback(attachment.detach)

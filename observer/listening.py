@@ -93,13 +93,18 @@ def listen(address: str, *, group: int | None = None) -> socket.socket:
 
 
 def leave(address: str) -> None:
-    """Remove the socket at the daemon's end, before it is closed.
+    """Remove the socket of an address, if it has one, as `unlink` does."""
+    if address.startswith(_UNIX):
+        unlink(Path(address.removeprefix(_UNIX)))
+
+
+def unlink(path: Path) -> None:
+    """Remove a unix socket at the daemon's end, before it is closed.
 
     A daemon that gave up root may not; then the next `listen` does.
     """
-    if address.startswith(_UNIX):
-        with suppress(OSError):
-            Path(address.removeprefix(_UNIX)).unlink()
+    with suppress(OSError):
+        path.unlink()
 
 
 def url(address: str, *, tls: bool) -> str:

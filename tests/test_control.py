@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from observer import control
+from observer import control, listening
 from observer.control import ControlError, fetch
 from observer.server import Server
 
@@ -171,8 +171,8 @@ def test_unlink(tmp_path: Path) -> None:
     """At the end the socket goes, if it is still there."""
     path = tmp_path / "observer.sock"
     listener = control.listen(path)
-    control.unlink(path)
-    control.unlink(path)
+    listening.unlink(path)
+    listening.unlink(path)
     listener.close()
     assert [] == list(tmp_path.iterdir())
 
