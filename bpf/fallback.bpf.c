@@ -94,25 +94,11 @@ int leave_pci_bus_match(struct pt_regs *ctx)
 
 int enter_pci_device_probe(struct pt_regs *ctx)
 {
-	struct pair pair = pair_of(PT_REGS_PARM1(ctx));
-	struct frame frame = { .pid_tgid = bpf_get_current_pid_tgid(),
-			       .sp = PT_REGS_SP(ctx) + sizeof(u64) };
-
-	if (enter_probe(pair.drv, pair.dev))
-		probe_frames.update(&frame, &pair);
-	return 0;
+	return enter_frame(ctx, pair_of(PT_REGS_PARM1(ctx)));
 }
 
 int leave_pci_device_probe(struct pt_regs *ctx)
 {
-	struct frame frame = { .pid_tgid = bpf_get_current_pid_tgid(),
-			       .sp = PT_REGS_SP(ctx) };
-	struct pair *found = probe_frames.lookup(&frame), pair;
-
-	if (!found)
-		return 0;
-	pair = *found;
-	probe_frames.delete(&frame);
-	return leave_probe(pair.drv, pair.dev, PT_REGS_RC(ctx));
+	return leave_frame(ctx);
 }
 #endif

@@ -113,10 +113,8 @@ int enter_outer_probe_function(u64 *ctx)
  * return address, at the return just above it; with the task it names the
  * activation, also where probes nest or another return was missed.
  */
-int enter_probe_function(struct pt_regs *ctx)
+static __always_inline int enter_frame(struct pt_regs *ctx, struct pair pair)
 {
-	struct pair pair = { .drv = PT_REGS_PARM1(ctx),
-			     .dev = PT_REGS_PARM2(ctx) };
 	struct frame frame = { .pid_tgid = bpf_get_current_pid_tgid(),
 			       .sp = PT_REGS_SP(ctx) + sizeof(u64) };
 
@@ -128,7 +126,7 @@ int enter_probe_function(struct pt_regs *ctx)
 	return 0;
 }
 
-int leave_probe_function(struct pt_regs *ctx)
+static __always_inline int leave_frame(struct pt_regs *ctx)
 {
 	struct frame frame = { .pid_tgid = bpf_get_current_pid_tgid(),
 			       .sp = PT_REGS_SP(ctx) };
@@ -139,6 +137,19 @@ int leave_probe_function(struct pt_regs *ctx)
 	pair = *found;
 	probe_frames.delete(&frame);
 	return leave_probe(pair.drv, pair.dev, PT_REGS_RC(ctx));
+}
+
+int enter_probe_function(struct pt_regs *ctx)
+{
+	struct pair pair = { .drv = PT_REGS_PARM1(ctx),
+			     .dev = PT_REGS_PARM2(ctx) };
+
+	return enter_frame(ctx, pair);
+}
+
+int leave_probe_function(struct pt_regs *ctx)
+{
+	return leave_frame(ctx);
 }
 
 int enter_outer_probe_function(struct pt_regs *ctx)
