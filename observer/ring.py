@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import platform
 import select
+import time
 from typing import Final, NamedTuple
 
 from observer import abi
@@ -19,6 +20,9 @@ _LENGTH: Final = _DISCARD - 1
 _HEADER_BYTES: Final = 8
 _BATCH: Final = 4096  # records
 _FILES: Final = len(abi.FILES)
+# What follows the first of a burst is left to gather so long: it costs the task that
+# makes the calls one wake-up of ours and not one for every few calls.
+_GATHER_SECONDS: Final = 0.01
 
 
 class Counters(NamedTuple):
@@ -123,8 +127,14 @@ class Ring:
 
         A lost wake-up heals with the next call, so keep the timeout at some seconds.
         """
-        ready = self._poller.poll(timeout_seconds)
-        return any(descriptor == self._wakes for descriptor, _ in ready)
+        ready = self._poller.poll(0)
+        woken = not ready
+        if woken:
+            ready = self._poller.poll(timeout_seconds)
+        in_ring = any(descriptor == self._wakes for descriptor, _ in ready)
+        if in_ring and woken:
+            time.sleep(_GATHER_SECONDS)
+        return in_ring
 
     def batch(self, limit: int = _BATCH) -> list[bytes]:
         """Take at most ``limit`` records and give their room back."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
+import time
 from collections import deque
 
 import pytest
@@ -123,6 +125,36 @@ def test_wait() -> None:
         assert not kernel.ring.wait(0)
         kernel.wake()
         assert kernel.ring.wait(0)
+
+
+def test_what_follows_the_first_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that was woken leaves a burst time to gather; one that was not, none."""
+    with KernelRing() as kernel:
+        gathered: list[float] = []
+        monkeypatch.setattr(time, "sleep", gathered.append)
+        waker = threading.Timer(0.05, kernel.wake)
+        waker.start()
+        assert kernel.ring.wait(60)
+        waker.join()
+        assert 1 == len(gathered)
+        assert kernel.ring.wait(60)
+        assert 1 == len(gathered)
+
+
+def test_what_else_wakes_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the ring's records gather: a signal or a client is attended to at once."""
+    with KernelRing() as kernel:
+        gathered: list[float] = []
+        monkeypatch.setattr(time, "sleep", gathered.append)
+        readable, writable = os.pipe()
+        kernel.ring.watch(readable)
+        waker = threading.Timer(0.05, os.write, (writable, b"x"))
+        waker.start()
+        assert not kernel.ring.wait(60)
+        waker.join()
+        assert [] == gathered
+        os.close(readable)
+        os.close(writable)
 
 
 def test_real_ring() -> None:
