@@ -7,6 +7,7 @@ looks and writes down; what is right is for tests/test_faults.py to say.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import platform
 import re
@@ -102,6 +103,20 @@ def wait_for(done: list[int]) -> None:
 def lags(watcher: Watcher) -> dict[str, float]:
     """Read how many decisions were judged within each bound."""
     return {le: float(n) for le, n in LAG.findall(watcher.page("/metrics"))}
+
+
+def switch(online: str) -> None:
+    """Switch the second CPU; the kernel refuses that while a driver probes a device."""
+    until = time.monotonic() + DRAIN_SECONDS
+    while True:
+        try:
+            CPU1.write_text(online)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(PACE_SECONDS)
+        else:
+            return
 
 
 class Faults:
@@ -256,7 +271,7 @@ class Faults:
         ):
             while len(switched) < SWITCHES:
                 for online in "01":
-                    CPU1.write_text(online)
+                    switch(online)
                     switched.append(CPU1.read_text().strip())
                     time.sleep(PAUSE_SECONDS)
             wait_for(done)
