@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 from live.boots import Boots, boot, progress
-from live.unit import METHODS, NEEDED, WRITES
+from live.unit import METHODS, NEEDED, WRITES, samples
 
 KERNELS: Final = os.environ.get("PCI_OBSERVER_KERNELS", "5.10 6.1 7.3").split()
 UNITS: Final = Path(__file__).parents[1] / "systemd"
@@ -119,17 +119,22 @@ def test_it_becomes_ready(run: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.guest
-def test_no_thread_has_a_privilege(run: dict[str, Any]) -> None:
+def unprivileged(threads: list[dict[str, str]]) -> None:
     """Nothing but the bounding set, of which no_new_privs takes the effect."""
-    assert len(run["threads"]) > 1
-    for thread in run["threads"]:
+    assert len(threads) > 1
+    for thread in threads:
         assert "1" == thread["NoNewPrivs"]
         assert "2" == thread["Seccomp"]
         assert thread["Gid"].split()[0] == thread["Groups"]
         assert "0" not in thread["Uid"].split()
         for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             assert 0 == int(thread[name], 16), name
+
+
+@pytest.mark.guest
+def test_no_thread_has_a_privilege(run: dict[str, Any]) -> None:
+    """Neither the main loop nor the server has what the loader had."""
+    unprivileged(run["threads"])
 
 
 @pytest.mark.guest
@@ -202,6 +207,34 @@ def test_it_goes(run: dict[str, Any]) -> None:
     )
     assert "inactive" == run["socket"]["ActiveState"]
     assert [] == run["left"]
+
+
+@pytest.mark.guest
+def test_tls_and_a_password(seen: dict[str, Any]) -> None:
+    """The unit's limits leave room for OpenSSL and bcrypt; what they read is read."""
+    guarded = seen["guarded"]
+    assert 0 == guarded["start"]["status"], guarded
+    assert {"right": 200, "wrong password": 401, "no TLS": 0} == {
+        name: answer["status"] for name, answer in guarded["asked"].items()
+    }
+    told = samples(guarded["asked"]["right"]["body"])
+    hook = 'hook_attached{hook="pci_match_device",'
+    assert 1 in {value for name, value in told.items() if name.startswith(hook)}
+    assert [1] == [value for name, value in told.items() if "build_info{" in name]
+    assert "pci_observer" not in guarded["asked"]["wrong password"]["body"]
+    unprivileged(guarded["threads"])
+
+
+@pytest.mark.guest
+def test_a_certificate_that_is_renewed(seen: dict[str, Any]) -> None:
+    """The next connection has it, and it is the same process."""
+    guarded = seen["guarded"]
+    assert guarded["certificates"] == guarded["presented"]
+    renewed = guarded["renewed"]
+    assert 200 == renewed["asked"]["status"]
+    assert guarded["unit"]["MainPID"] == renewed["unit"]["MainPID"]
+    told = [json.loads(line)["event"] for line in guarded["journal"]]
+    assert ["web config", "web config is read again"] == told
 
 
 @pytest.mark.guest

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -16,8 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import bcrypt
+from certificates import authority, certificate
+
 from live import pci
-from live.installed import PACKAGE, asked, done, ready
+from live.access import OWN, PASSWORD, SECOND, curl
+from live.installed import ACCESS, ADDRESS, PACKAGE, asked, done, ready
 from observer.attachment import attach
 from observer.loading import AttachError
 
@@ -46,6 +52,7 @@ SHOWN: Final = (
 )
 WRITES: Final = 200
 SECONDS: Final = 60
+LOOK_SECONDS: Final = 1.5  # at most once a second it looks whether files changed
 
 
 def install() -> None:
@@ -75,14 +82,19 @@ def shown(unit: str = PACKAGE) -> dict[str, str]:
     return dict(line.split("=", 1) for line in told.splitlines())
 
 
-def metrics() -> dict[str, float]:
-    """Scrape it: value by name and labels, without the prefix."""
-    samples = {}
-    for line in asked("/metrics")[1].splitlines():
+def samples(page: str) -> dict[str, float]:
+    """Return what a scrape tells: value by name and labels, without the prefix."""
+    found = {}
+    for line in page.splitlines():
         if line and not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
-            samples[name.removeprefix("pci_observer_")] = float(value)
-    return samples
+            found[name.removeprefix("pci_observer_")] = float(value)
+    return found
+
+
+def metrics() -> dict[str, float]:
+    """Scrape it."""
+    return samples(asked("/metrics")[1])
 
 
 def until(what: str, true: Any, seconds: float = SECONDS) -> bool:  # noqa: ANN401
@@ -193,6 +205,52 @@ def reload(method: str) -> dict[str, Any]:
     return result
 
 
+def web_config() -> str:
+    """Return what the file that is shipped proposes, with a hash in its place."""
+    known = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
+    shipped = (REPOSITORY / "systemd" / ACCESS.name).read_text()
+    proposed = shipped.partition("#\n")[2].replace("# ", "")
+    return re.sub(r"\(.*\)", known, proposed)
+
+
+def guarded() -> dict[str, Any]:
+    """Run the unit with TLS and a password, as docs/access.md has it."""
+    host, port = ADDRESS
+    OWN.mkdir(mode=0o700)  # the authority's, which the daemon does not see
+    ca = authority(OWN, "ca")
+    one, other = (certificate(OWN, n, f"IP:{host}", by=ca) for n in ("one", "other"))
+    cert, key = ACCESS.with_name("server.crt"), ACCESS.with_name("server.key")
+    shutil.copy(one[0], cert)
+    shutil.copy(one[1], key)
+    CONFIG.write_text(f'web.config.file = "{ACCESS}"\n')
+    ACCESS.write_text(web_config())
+    pci.run("chgrp", PACKAGE, str(ACCESS), str(key))
+    pci.run("chmod", "640", str(ACCESS), str(key))
+    result: dict[str, Any] = {"start": systemctl("start", PACKAGE), "unit": shown()}
+    if result["start"]["status"]:
+        return result | {"journal": journal("")}
+    pid, url = result["unit"]["MainPID"], f"https://{host}:{port}/metrics"
+    right = ("--cacert", ca, "--user", f"prometheus:{PASSWORD}", url)
+    wrong = ("--cacert", ca, "--user", f"prometheus:{SECOND}", url)
+    result["asked"] = {
+        "right": curl(*right),
+        "wrong password": curl(*wrong),
+        "no TLS": curl(url.replace("https", "http")),
+    }
+    result["threads"] = threads(pid)
+    result["certificates"] = [made.read_text() for made, _ in (one, other)]
+    result["presented"] = [ssl.get_server_certificate(ADDRESS)]
+    # Owner and mode stay.
+    shutil.copyfile(other[0], cert)
+    shutil.copyfile(other[1], key)
+    time.sleep(LOOK_SECONDS)
+    result["presented"].append(ssl.get_server_certificate(ADDRESS))
+    result["renewed"] = {"asked": curl(*right), "unit": shown()}
+    result["journal"] = journal("web config", "a change of this file")
+    systemctl("stop", PACKAGE)
+    return result
+
+
 def troubles() -> dict[str, Any]:
     """See what systemd does when the daemon hangs, is killed, or must not start."""
     result: dict[str, Any] = {}
@@ -294,6 +352,7 @@ def main(directory: Path) -> int:
     Path("/proc/sys/kernel/perf_event_paranoid").write_text("3")
     for method in METHODS:
         result[method] = by(method)
+    result["guarded"] = guarded()
     result["troubles"] = troubles()
     result["capabilities"] = dict(capabilities())
     result["order"] = systemctl("show", PACKAGE, "--property=After", "--value")["out"]
