@@ -71,7 +71,8 @@ class Encryption:
         if tls.client_ca_file is not None:
             ca = _pem(config, "client_ca_file", tls.client_ca_file, b"CERTIFICATE")
             try:
-                context.load_verify_locations(cadata=ca.decode("ascii", "replace"))
+                # Outside the blocks there may be names in any script.
+                context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
             except (OSError, ValueError) as e:
                 sentence = f"{tls.client_ca_file} {_reason(e)}"
                 raise config.error("client_ca_file", sentence) from None

@@ -169,6 +169,17 @@ def test_client_certificates(made: Path) -> None:
     assert {"client": True, "stranger": False, "server": False, "": False} == found
 
 
+def test_a_bundle_that_names_its_certificates(made: Path) -> None:
+    """Outside the PEM blocks there may be any text, as in Mozilla's bundles."""
+    plain = (made / "clients.crt").read_bytes()
+    bundle = made / "bundle.crt"
+    bundle.write_bytes("# F\u0151tan\u00fas\u00edtv\u00e1ny\n".encode() + plain)
+    keys = (CLIENTS[0], "client_ca_file: bundle.crt")
+    with process("127.0.0.1:0", config(made, *keys)) as server:
+        assert answered(server, client(made, "client"))
+        assert not answered(server, client(made, "stranger"))
+
+
 def test_why_there_is_no_answer(made: Path) -> None:
     """The client is told by an alert, not by a reset."""
     with (
