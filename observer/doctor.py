@@ -106,7 +106,7 @@ def _attachable(
     # As the loader does: by the method of pci_match_device first.
     methods = tuple(sorted(methods, key=lambda method: refused[method] != ""))
     attached: dict[str, str] = {}
-    told = [*_other_hooks(btf, layout, methods, attempt, attached)]
+    told = [*_other_hooks(btf, layout, methods, attempt, attached), *_stores()]
     finding = "; ".join(told) or "the others can be hooked as well"
     checks.append(Check("hooks", good=not told, finding=finding))
     match, _ = hooks.told_by(layout, attached)
@@ -158,13 +158,22 @@ def _other_hooks(
             yield hooks.instead(layout, hook.function, attached)
 
 
+def _stores() -> Iterator[str]:
+    """Say why the functions that sysfs calls on a write can't be hooked."""
+    try:
+        check_method("kprobe")
+    except OSError as e:
+        yield f"writes to PCI's files in sysfs are not seen: {refusal(e)}"
+
+
 def _dummy() -> Check:
     if kernel.symbol_address("pci_device_id_any"):
         return Check("kallsyms", good=True, finding="pci_device_id_any is there")
     return Check(
         "kallsyms",
         good=False,
-        finding="addresses are hidden: an override's dummy id is told by its content",
+        finding="addresses are hidden: an override's dummy id is told by its content, "
+        "and writes to PCI's files in sysfs are not seen",
     )
 
 

@@ -190,6 +190,28 @@ def test_a_fallback(function: str, said: str, method: str) -> None:
     assert (method, True) == (diagnosis.method, diagnosis.observable)
 
 
+def test_writes_without_kprobes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only kprobes can hook what sysfs calls: without them the hooks are not well."""
+
+    def switched_off(method: str) -> None:
+        if method == "kprobe":
+            raise BpfError(errno.ENODEV, "off")
+
+    monkeypatch.setattr("observer.doctor.check_method", switched_off)
+    diagnosis = refusing()
+    told = checks(diagnosis)["hooks"]
+    assert ("fentry", False) == (diagnosis.method, told.good)
+    assert "writes to PCI's files in sysfs are not seen: this kernel" in told.finding
+
+
+def test_writes_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What sysfs calls is found by its address: that these are hidden is told."""
+    monkeypatch.setattr("observer.kernel.symbol_address", lambda _: 0)
+    told = checks(refusing())["kallsyms"]
+    assert not told.good
+    assert told.finding.endswith("writes to PCI's files in sysfs are not seen")
+
+
 def test_neither_a_fallback() -> None:
     """Without any hook for decisions the kernel can't be observed."""
     both = [(f, m) for f in ("pci_match_device", "pci_bus_match") for m in METHODS]
