@@ -14,6 +14,8 @@ from observer.slugs import SLUGS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_PAGE: Final = 4096
+_LARGEST_RING: Final = 1 << 30  # bytes
 CONFIG: Final = Path("/etc/pci-observer/pci-observer.toml")
 
 _MOST: Final = 1_000_000  # days or MiB of history
@@ -114,9 +116,17 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
 
 def _ring_bytes(text: str) -> int:
     value = int(text)
-    if value < 4096 or value & (value - 1):  # noqa: PLR2004 - a page
-        raise argparse.ArgumentTypeError(f"{text} is no power of two from 4096 on")
+    if not _PAGE <= value <= _LARGEST_RING or value & (value - 1):
+        raise argparse.ArgumentTypeError(
+            f"{text} is no power of two from {_PAGE} to {_LARGEST_RING}"
+        )
     return value
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no path")
+    return Path(text)
 
 
 def run_options() -> argparse.ArgumentParser:
@@ -124,7 +134,7 @@ def run_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("pci-observer run", add_help=False)
     parser.add_argument(
         "--config",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="take from this file, in TOML, what is not set here; read again on SIGHUP",
     )
@@ -140,7 +150,7 @@ def run_options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--web.config.file",
-        type=Path,
+        type=_path,
         dest="web_config",
         metavar="FILE",
         help="who may ask for metrics, and TLS: a file in the format of Prometheus' "
@@ -155,7 +165,10 @@ def run_options() -> argparse.ArgumentParser:
         "without a match that repeat an earlier one; --record does so as well",
     )
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="keep all decisions in FILE as well"
+        "--record",
+        type=_path,
+        metavar="FILE",
+        help="keep all decisions in FILE as well",
     )
     parser.add_argument(
         "--require-hooks",
@@ -258,7 +271,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _add_state(parser: argparse._ActionsContainer, text: str) -> None:
     parser.add_argument(
         "--state",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help=f"{text} (default: $STATE_DIRECTORY, else /var/lib/pci-observer)",
     )
@@ -281,7 +294,7 @@ def _number_within(least: int, most: int) -> Callable[[str], int]:
 def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--socket",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help=f"{text} (default: /run/pci-observer/observer.sock)",
     )
@@ -293,7 +306,7 @@ def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=_path,
         required=True,
         metavar="FILE",
         help="file to write; compressed if it ends in .gz or .xz",
@@ -302,7 +315,7 @@ def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "replay", "Judge a recording.")
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=_path, metavar="FILE")
     parser.add_argument(
         "--semantics",
         choices=SLUGS,
@@ -386,20 +399,20 @@ def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     kernel.add_argument(
         "--modules",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="the kernel whose modules are there, as in /lib/modules/RELEASE or in an "
         "unpacked package",
     )
     parser.add_argument(
         "--image",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="its vmlinuz (default: the one in /boot, or beside its modules)",
     )
     parser.add_argument(
         "--root",
-        type=Path,
+        type=_path,
         default=Path("/"),
         metavar="DIR",
         help="where /etc, /lib/modules, /boot and /proc are (default: %(default)s)",
@@ -428,7 +441,7 @@ def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "predict", text)
     parser.add_argument(
         "file",
-        type=Path,
+        type=_path,
         nargs="?",
         metavar="FILE",
         help="cases to answer (default: standard input)",
@@ -478,7 +491,7 @@ def _add_boot_args(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "boot-args", text)
     parser.add_argument(
         "--btf",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="of this kernel: raw BTF, or a vmlinuz (default: the running one)",
     )
@@ -505,7 +518,7 @@ def _add_config(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "file",
-        type=Path,
+        type=_path,
         nargs="?",
         default=CONFIG,
         metavar="FILE",

@@ -119,6 +119,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "run --semantics linux-9.0",
         "run --ring-bytes 5000",
         "run --ring-bytes 2048",
+        "run --ring-bytes 2147483648",
         "run --ring-bytes many",
         "run --state-days 0",
         "run --state-mib 7",

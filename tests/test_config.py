@@ -115,7 +115,16 @@ def test_the_command_line_goes_before_the_file() -> None:
         ('series-class = [\n"02",\n"x"]', "1: series-class: 'x' is no class code"),
         ('attach = "fexit"', "1: attach: invalid choice: 'fexit' (choose from 'auto'"),
         ('listen = "x"', "1: listen: 'x' is no address to listen on: write 127.0.0.1"),
-        ("ring-bytes = 7", "1: ring-bytes: 7 is no power of two from 4096 on"),
+        (
+            "ring-bytes = 7",
+            "1: ring-bytes: 7 is no power of two from 4096 to 1073741824",
+        ),
+        (
+            "ring-bytes = 4294967296",
+            "1: ring-bytes: 4294967296 is no power of two from 4096 to 1073741824",
+        ),
+        ('state = ""', "1: state: an empty name is no path"),
+        ('record = ""', "1: record: an empty name is no path"),
         (
             "state-days = 2026-01-01",
             '1: state-days: write a text or a number, not "2026',
