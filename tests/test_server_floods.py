@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_S: Final = 20.0  # of a test; reached only when it fails
-SCRAPE_S: Final = 2.0  # one is promised; this machine may be busy with others
+SCRAPE_S: Final = 1.0
+LATE_S: Final = 2.0  # one may be late, for this machine may be busy with others
 AUTHORIZATION: Final = b"Authorization: Basic " + base64.b64encode(b"operator:right")
 CONNECTIONS: Final = 256 + 2 * 128  # that the server has open at most
 GROWN: Final = 16 << 20  # bytes that the server may need for all of that
@@ -117,7 +118,8 @@ def scraped(target: Target) -> Iterator[None]:
     before = target.server.resident_bytes()
     stop = threading.Event()
     outcomes: Counter[str] = Counter()
-    most = Counter({"seconds": 0.0, "bytes": 0.0, "files": 0.0})
+    seconds: list[float] = []
+    most = Counter({"bytes": 0.0, "files": 0.0})
 
     def scrape() -> str:
         try:
@@ -130,7 +132,7 @@ def scraped(target: Target) -> Iterator[None]:
         while not stop.is_set() or not outcomes:
             started = monotonic()
             outcomes[scrape()] += 1
-            most["seconds"] = max(most["seconds"], monotonic() - started)
+            seconds.append(monotonic() - started)
             most["bytes"] = max(most["bytes"], target.server.resident_bytes() - before)
             most["files"] = max(most["files"], target.server.descriptors())
             stop.wait(0.02)
@@ -142,9 +144,11 @@ def scraped(target: Target) -> Iterator[None]:
     finally:
         stop.set()
         scraping.join()
-    print(dict(outcomes), dict(most))
+    *others, slowest = sorted(seconds)
+    print(dict(outcomes), dict(most), others[-1:], slowest)
     assert ["whole"] == [*outcomes]
-    assert most["seconds"] < SCRAPE_S
+    assert max(others, default=0) < SCRAPE_S
+    assert slowest < LATE_S
     assert most["bytes"] < GROWN
     assert most["files"] <= OPEN_FILES
 
