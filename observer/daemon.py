@@ -575,6 +575,7 @@ class Daemon:
             unrecorded=self._recorder.dropped,
             bound_before=self._tracker.bound_before,
             missing=sum(why != "" for why in self._attachment.hooks.values()),
+            detours=len(self._attachment.detours),
             alive=self._alive,
             devices=self._devices,
             web_config=self._access is None or self._access.up_to_date,

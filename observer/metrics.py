@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from observer.ring import Counters
     from observer.series import Gauge
 
-FIXED = 150  # series that there are always; a test counts them
+FIXED = 151  # series that there are always; a test counts them
 # Of the limit: the least that drivers have however many devices there are.
 _DRIVERS = 0.25
 # Series of what has no room: decisions, probes and one histogram of "other".
@@ -75,6 +75,7 @@ class State(NamedTuple):
     unrecorded: int = 0  # lines
     bound_before: int = 0  # devices whose bind was not seen
     missing: int = 0  # hooks that should be attached and are not
+    detours: int = 0  # hooks that are attached by another method than the best
     alive: float = 0  # Unix time of the main loop's last turn
     devices: int = 0  # of the machine
     web_config: bool = True  # what its files say holds, or there are none
@@ -412,6 +413,11 @@ def _hooks(state: State) -> Iterator[Metric]:
         "hooks_missing",
         "Hooks that this kernel should have and that are not attached.",
         {(): state.missing},
+    )
+    yield _gauge(
+        "hook_detours",
+        "Hooks that are attached by another method than the one that was refused.",
+        {(): state.detours},
     )
     yield _counter(
         "probe_misses_total",

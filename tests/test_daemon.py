@@ -385,6 +385,8 @@ def test_announcement_of_a_detour() -> None:
         "error": "fentry: busy",
         "instead": "kprobe",
     } == without_time(observed(hooks)[1])
+    daemon = daemon_of(hooks, log.configure(io.StringIO()), machines.device())
+    assert 1 == scraped(daemon)["hook_detours"]
 
 
 def test_digests_used_up() -> None:

@@ -109,6 +109,7 @@ def test_one_busy_function_costs_nothing(told: Told) -> None:
     expected = dict.fromkeys(planned(told), best) | dict.fromkeys(STORES, "kprobe")
     assert expected | {probe: "kprobe"} == attached(part["start"])
     assert 0 == part["start"]["hooks_missing"]
+    assert (best == "fentry") == part["start"]["hook_detours"]
     (bound,) = [
         value
         for name, value in part["end"].items()

@@ -75,6 +75,7 @@ BUSY = State(
     disagreements=dict.fromkeys(Field, 0) | {Field.BOUND: 3},
     store=Counts(9, 4, 3, 1, up=True, degraded=True, size_bytes=8192),
     missing=1,
+    detours=1,
     alive=1795366009.25,
     devices=2,
 )
@@ -209,7 +210,7 @@ def test_first_scrape() -> None:
         "unbind_store",
         "drivers_probe_store",
     )
-    fixed += ["hooks_missing 0.0"]
+    fixed += ["hooks_missing 0.0", "hook_detours 0.0"]
     fixed += [f'divergences_total{{driver="other",kind="{k}"}} 0.0' for k in Kind]
     fixed += [f'probe_misses_total{{hook="{hook}"}} 0.0' for hook in hooks]
     fixed += [
@@ -336,13 +337,16 @@ def test_a_fallback_has_series_where_it_is_hooked() -> None:
     """And only there: hardly any kernel needs it."""
     hook = 'hook="pci_bus_match"'
     assert hook not in rendered(IDLE)
-    text = rendered(IDLE._replace(attached={"pci_bus_match": "kprobe"}, missing=1))
+    text = rendered(
+        IDLE._replace(attached={"pci_bus_match": "kprobe"}, missing=1, detours=1)
+    )
     for line in (
         f'hook_attached{{{hook},method="kprobe"}} 1.0',
         f'hook_attached{{{hook},method="fentry"}} 0.0',
         f"probe_misses_total{{{hook}}} 0.0",
         'hook_attached{hook="pci_match_device",method="kprobe"} 0.0',
         "hooks_missing 1.0",
+        "hook_detours 1.0",
     ):
         assert f"\npci_observer_{line}\n" in text
 
@@ -359,11 +363,11 @@ def test_no_more_than_the_cap() -> None:
 
 def test_a_small_machine_loses_nothing() -> None:
     """Each device, and each driver with all it did, has series of its own."""
-    metrics = full(17, 30)
+    metrics = full(16, 30)
     dropped = samples(metrics, "label_sets_dropped_total")
     for what in ("address", "ids"):
         assert f'label_sets_dropped_total{{label="{what}"}} 0.0' in dropped
-    assert len(samples(metrics, "device_driver_info")) == 17
+    assert len(samples(metrics, "device_driver_info")) == 16
     for name in ("match_decisions_total", "probe_"):
         assert 'driver="other"' not in "".join(samples(metrics, name))
 

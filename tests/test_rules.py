@@ -23,6 +23,7 @@ NAMES = (
     "VfOnNativeDriver",
     "EventsLost",
     "HookMissing",
+    "HookDetour",
     "AuditOnly",
     "Absent",
     "StoreDegraded",
