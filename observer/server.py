@@ -28,6 +28,7 @@ _OPEN: Final = 8  # as many have a thread as are answered, times this
 _QUIET: Final = 256  # connections on which nothing was said yet
 _CHANCE_SECONDS: Final = 0.07  # that each gets for its request, however many come
 _ENDING_SECONDS: Final = 0.1  # that a connection waits for dropped ones to end
+_ROOM_SECONDS: Final = 0.01  # from one look for room to the next
 _ACCEPTED: Final = 32  # connections from one look to the next
 
 
@@ -58,7 +59,7 @@ class Server:
     that say nothing, for eight times `connections` that say something, and for
     `connections` that asked. Where it is full, the oldest gives way: of those that say
     something first who was answered, and of those that asked only who did so more than
-    `grace_s` ago; until then the new one is refused.
+    `grace_s` ago; until then the new one waits for a quarter of that, and is refused.
     """
 
     def __init__(
@@ -194,6 +195,15 @@ class Server:
             self._open[client] = None
         return True
 
+    def _admitted_request(self, client: _Client) -> bool:
+        """Find room among those that asked; most leave theirs within milliseconds."""
+        until = monotonic() + self._grace_s / 4
+        while not self._admit_request(client):
+            if monotonic() > until:
+                return False
+            self._stopping.wait(_ROOM_SECONDS)
+        return True
+
     def _admit_request(self, client: _Client) -> bool:
         with self._lock:
             asked = [each for each in self._open if each.stage is _Stage.ASKED]
@@ -239,7 +249,7 @@ class Server:
         if rules.encryption is not None:
             self._encrypt(client, rules.encryption, deadline)
         request = exchange.read(client.connection, deadline)
-        if not self._admit_request(client):
+        if not self._admitted_request(client):
             request = HTTPStatus.SERVICE_UNAVAILABLE
         exchange.write(client.connection, request, self._routes, rules, deadline)
         client.stage = _Stage.ANSWERED

@@ -236,10 +236,10 @@ def workers() -> int:
 
 
 def test_no_room() -> None:
-    """Among those being answered, one too many gets 503 at once and they stay."""
+    """Among those being answered, one too many gets 503 soon and they stay."""
     held = Held()
     with (
-        serving(connections=2, grace_s=PATIENCE_S, held=held) as address,
+        serving(connections=2, grace_s=4.0, held=held) as address,
         ExitStack() as stack,
     ):
         asked = [stack.enter_context(connected(address)) for _ in range(2)]
@@ -250,6 +250,20 @@ def test_no_room() -> None:
         held.released.release(2)
         statuses = [status(rest(connection)) for connection in asked]
     assert (503, [200, 200]) == (refused, statuses)
+
+
+def test_room_that_comes_soon() -> None:
+    """One too many is answered once another one is."""
+    held = Held()
+    with (
+        serving(connections=1, grace_s=PATIENCE_S, held=held) as address,
+        connected(address) as connection,
+    ):
+        connection.sendall(b"GET /held HTTP/1.1\r\n\r\n")
+        assert held.asked.acquire(timeout=PATIENCE_S)
+        threading.Timer(0.1, held.released.release).start()
+        assert 200 == get(address)
+        assert 200 == status(rest(connection))
 
 
 def test_long_answers_give_way() -> None:
