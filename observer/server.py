@@ -28,7 +28,7 @@ _OPEN: Final = 8  # as many have a thread as are answered, times this
 _QUIET: Final = 256  # connections on which nothing was said yet
 _CHANCE_SECONDS: Final = 0.07  # that each gets for its request, however many come
 _ENDING_SECONDS: Final = 0.1  # that a connection waits for dropped ones to end
-_ROOM_SECONDS: Final = 0.01  # from one look for room to the next
+_ROOM_SECONDS: Final = _CHANCE_SECONDS / 8  # from one look for room to the next
 _ACCEPTED: Final = 32  # connections from one look to the next
 
 
@@ -144,7 +144,7 @@ class Server:
         for _ in range(_ACCEPTED):
             full = len(self._quiet) >= _QUIET
             if full and not self._oldest_had_its_chance():
-                self._stopping.wait(_CHANCE_SECONDS / 8)
+                self._stopping.wait(_ROOM_SECONDS)
                 return
             try:
                 connection, _address = self._listener.accept()
@@ -171,7 +171,7 @@ class Server:
     def _begin(self, client: _Client) -> None:
         """Start a thread for a connection, on which there is something to read."""
         while not self._admitted(client):
-            self._stopping.wait(_CHANCE_SECONDS / 8)
+            self._stopping.wait(_ROOM_SECONDS)
         if not self._started(client):
             self._forget(client)
             self._refuse(client.connection)
