@@ -17,13 +17,18 @@ RULES: Final = DASHBOARDS / "prometheus_rules.yaml"
 ALERTS: Final = DASHBOARDS / "prometheus_alerts.yaml"
 
 
-def hurried(path: Path, directory: Path, every: int = 1) -> Path:
-    """Copy rules, with seconds for minutes where they wait; return the copy.
+def hurried(path: Path, directory: Path, every: int = 1, minute: int = 1) -> Path:
+    """Copy rules that wait as if a minute had so many seconds; return the copy.
 
     They are evaluated `every` so many seconds.
     """
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"for: (\d+)m$", r"for: \1s", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"for: (\d+)m$",
+        lambda found: f"for: {int(found[1]) * minute}s",
+        text,
+        flags=re.MULTILINE,
+    )
     text = text.replace("interval: 1m", f"interval: {every}s")
     copy = directory / path.name
     copy.write_text(text, encoding="utf-8")
@@ -35,6 +40,7 @@ def scraping(
     directory: Path,
     alertmanager: str,
     every: int = 1,
+    minute: int = 1,
 ) -> str:
     """Return prometheus.yml for these targets, hurried as well.
 
@@ -44,7 +50,7 @@ def scraping(
     files = directory / "hosts.json"
     files.write_text(json.dumps(targets), encoding="utf-8")
     for rules in (RULES, ALERTS):
-        copy = hurried(rules, directory, every)
+        copy = hurried(rules, directory, every, minute)
         text = text.replace(f"/etc/prometheus/pci-observer/{rules.name}", str(copy))
     text = text.replace("/etc/prometheus/pci-observer/hosts.json", str(files))
     text = text.replace("127.0.0.1:9093", alertmanager).replace("1m", f"{every}s")
