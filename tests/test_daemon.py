@@ -25,6 +25,7 @@ import pytest
 import stores
 from encode import encode_driver, encode_match
 from kept import keep
+from live.watcher import samples
 from observations import probe
 from scripted_hooks import Hooks
 
@@ -442,12 +443,8 @@ def begun(
 
 def scraped(daemon: Daemon) -> dict[str, float]:
     """Return the metrics by name and labels."""
-    text = daemon._metrics.render("")[0].decode()  # noqa: SLF001 - as a scrape does
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return {
-        line.rsplit(" ", 1)[0].removeprefix("pci_observer_"): float(line.split()[-1])
-        for line in lines
-    }
+    page = daemon._metrics.render("")[0]  # noqa: SLF001 - as a scrape does
+    return samples(page.decode())
 
 
 def test_decisions_of_the_boot() -> None:

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import pytest
 from live.boots import Boots, boot, progress
-from live.unit import METHODS, NEEDED, WRITES, samples
+from live.unit import METHODS, NEEDED, WRITES
+from live.watcher import samples
 
 KERNELS: Final = os.environ.get("PCI_OBSERVER_KERNELS", "5.10 6.1 7.3").split()
 UNITS: Final = Path(__file__).parents[1] / "systemd"

@@ -24,6 +24,7 @@ from certificates import authority, certificate
 from live import pci
 from live.access import OWN, PASSWORD, SECOND, curl
 from live.installed import ACCESS, ADDRESS, PACKAGE, asked, done, ready
+from live.watcher import samples
 from observer.attachment import attach
 from observer.loading import AttachError
 
@@ -80,16 +81,6 @@ def shown(unit: str = PACKAGE) -> dict[str, str]:
     """Return what systemd knows of the unit."""
     told = systemctl("show", unit, f"--property={','.join(SHOWN)}")["out"]
     return dict(line.split("=", 1) for line in told.splitlines())
-
-
-def samples(page: str) -> dict[str, float]:
-    """Return what a scrape tells: value by name and labels, without the prefix."""
-    found = {}
-    for line in page.splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            found[name.removeprefix("pci_observer_")] = float(value)
-    return found
 
 
 def metrics() -> dict[str, float]:

@@ -32,6 +32,16 @@ class WatcherError(Exception):
     """The observer did not come up; the message says how far it came."""
 
 
+def samples(page: str) -> dict[str, float]:
+    """Return what a scrape tells: value by name and labels, without our prefix."""
+    pairs = (
+        line.rsplit(" ", 1)
+        for line in page.splitlines()
+        if line and not line.startswith("#")
+    )
+    return {name.removeprefix("pci_observer_"): float(value) for name, value in pairs}
+
+
 class Watcher:
     """`pci-observer run`, ready; a context manager that kills what is left."""
 
@@ -90,13 +100,9 @@ class Watcher:
         return self._get(path)[1]
 
     def metrics(self) -> dict[str, float]:
-        """Scrape it: value by name and labels, the product's own without its prefix."""
-        samples = {}
-        for line in self._get("/metrics")[1].splitlines():
-            if line and not line.startswith("#") and "_bucket{" not in line:
-                name, value = line.rsplit(" ", 1)
-                samples[name.removeprefix("pci_observer_")] = float(value)
-        return samples
+        """Scrape it; without histograms' buckets."""
+        told = samples(self.page("/metrics"))
+        return {name: told[name] for name in told if "_bucket{" not in name}
 
     def state(self) -> dict[str, object]:
         """Read what the kernel says of the process and each of its threads."""
