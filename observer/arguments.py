@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from observer import __version__, listening
+from observer import __version__, argument_types, listening
 from observer.labels import LEAST, MOST, USUAL
 from observer.slugs import SLUGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-_PAGE: Final = 4096
-_LARGEST_RING: Final = 1 << 30  # bytes
 CONFIG: Final = Path("/etc/pci-observer/pci-observer.toml")
-
-_MOST: Final = 1_000_000  # days or MiB of history
 
 _DESCRIPTION: Final = "Observe and judge every PCI match decision of a Linux kernel."
 _EXITS: Final = (
@@ -89,7 +84,7 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ring-bytes",
-        type=_ring_bytes,
+        type=argument_types.ring_bytes,
         metavar="N",
         help="size of the ring buffer, a power of two from 4096 on (default: 1 MiB, "
         "4 MiB where every decision is sent)",
@@ -114,34 +109,19 @@ def _add_hook_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _ring_bytes(text: str) -> int:
-    value = int(text)
-    if not _PAGE <= value <= _LARGEST_RING or value & (value - 1):
-        raise argparse.ArgumentTypeError(
-            f"{text} is no power of two from {_PAGE} to {_LARGEST_RING}"
-        )
-    return value
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty name is no path")
-    return Path(text)
-
-
 def run_options() -> argparse.ArgumentParser:
     """Return a parser of what `run` takes, which a file can set as well."""
     parser = argparse.ArgumentParser("pci-observer run", add_help=False)
     parser.add_argument(
         "--config",
-        type=_path,
+        type=argument_types.path,
         metavar="FILE",
         help="take from this file, in TOML, what is not set here; read again on SIGHUP",
     )
     _add_hook_options(parser)
     parser.add_argument(
         "--listen",
-        type=_address,
+        type=argument_types.address,
         default=listening.AUTO,
         metavar="ADDR",
         help="serve metrics on this address, on unix:/path, on the socket that systemd "
@@ -150,7 +130,7 @@ def run_options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--web.config.file",
-        type=_path,
+        type=argument_types.path,
         dest="web_config",
         metavar="FILE",
         help="who may ask for metrics, and TLS: a file in the format of Prometheus' "
@@ -166,7 +146,7 @@ def run_options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--record",
-        type=_path,
+        type=argument_types.path,
         metavar="FILE",
         help="keep all decisions in FILE as well",
     )
@@ -184,7 +164,7 @@ def run_options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--state-days",
-        type=_number_from(1),
+        type=argument_types.number_from(1),
         default=30,
         metavar="N",
         help="delete decisions and probes once the machine ran for so long after them "
@@ -192,7 +172,7 @@ def run_options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--state-mib",
-        type=_number_from(8),
+        type=argument_types.number_from(8),
         default=256,
         metavar="N",
         help="let the file grow to this size (default: %(default)s)",
@@ -200,31 +180,24 @@ def run_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _address(text: str) -> str:
-    try:
-        return listening.check(text)
-    except listening.ListenError as e:
-        raise argparse.ArgumentTypeError(str(e)) from e
-
-
 def _add_series(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--textfile",
-        type=_textfile,
+        type=argument_types.textfile,
         metavar="FILE",
         help="write metrics to FILE, too, for node_exporter's textfile collector; its "
         "name must end in .prom",
     )
     parser.add_argument(
         "--series",
-        type=_number_within(LEAST, MOST),
+        type=argument_types.number_within(LEAST, MOST),
         default=USUAL,
         metavar="N",
         help=f"have N series at most, from {LEAST} to {MOST} (default: %(default)s)",
     )
     parser.add_argument(
         "--series-class",
-        type=_class_codes,
+        type=argument_types.class_codes,
         default=(),
         metavar="CODE,...",
         help="devices with a series each: those whose class code begins so, as 02 or "
@@ -232,36 +205,11 @@ def _add_series(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--series-vendor",
-        type=_vendor_ids,
+        type=argument_types.vendor_ids,
         default=(),
         metavar="ID,...",
         help="devices with a series each: of these vendors, as 0x8086 (default: all)",
     )
-
-
-def _textfile(text: str) -> Path:
-    if not text.endswith(".prom"):
-        raise argparse.ArgumentTypeError(
-            f"{text}: the collector reads files whose name ends in .prom"
-        )
-    return Path(text)
-
-
-def _class_codes(text: str) -> tuple[str, ...]:
-    codes = tuple(text.lower().split(","))
-    for code in codes:
-        if not re.fullmatch("([0-9a-f]{2}){1,3}", code):
-            raise argparse.ArgumentTypeError(
-                f"{code!r} is no class code: write 02, 0302 or 010802"
-            )
-    return codes
-
-
-def _vendor_ids(text: str) -> tuple[int, ...]:
-    for each in text.split(","):
-        if not re.fullmatch("0x[0-9A-Fa-f]{1,4}", each):
-            raise argparse.ArgumentTypeError(f"{each!r} is no vendor id as 0x8086")
-    return tuple(int(each, 16) for each in text.split(","))
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -271,30 +219,16 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _add_state(parser: argparse._ActionsContainer, text: str) -> None:
     parser.add_argument(
         "--state",
-        type=_path,
+        type=argument_types.path,
         metavar="DIR",
         help=f"{text} (default: $STATE_DIRECTORY, else /var/lib/pci-observer)",
     )
 
 
-def _number_from(least: int) -> Callable[[str], int]:
-    return _number_within(least, _MOST)
-
-
-def _number_within(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not within {least} and {most}")
-        return value
-
-    return number
-
-
 def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--socket",
-        type=_path,
+        type=argument_types.path,
         metavar="PATH",
         help=f"{text} (default: /run/pci-observer/observer.sock)",
     )
@@ -306,7 +240,7 @@ def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=_path,
+        type=argument_types.path,
         required=True,
         metavar="FILE",
         help="file to write; compressed if it ends in .gz or .xz",
@@ -315,7 +249,7 @@ def _add_record(verbs: _Verbs[argparse.ArgumentParser]) -> None:
 
 def _add_replay(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "replay", "Judge a recording.")
-    parser.add_argument("file", type=_path, metavar="FILE")
+    parser.add_argument("file", type=argument_types.path, metavar="FILE")
     parser.add_argument(
         "--semantics",
         choices=SLUGS,
@@ -399,20 +333,20 @@ def _add_preflight(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     kernel.add_argument(
         "--modules",
-        type=_path,
+        type=argument_types.path,
         metavar="DIR",
         help="the kernel whose modules are there, as in /lib/modules/RELEASE or in an "
         "unpacked package",
     )
     parser.add_argument(
         "--image",
-        type=_path,
+        type=argument_types.path,
         metavar="FILE",
         help="its vmlinuz (default: the one in /boot, or beside its modules)",
     )
     parser.add_argument(
         "--root",
-        type=_path,
+        type=argument_types.path,
         default=Path("/"),
         metavar="DIR",
         help="where /etc, /lib/modules, /boot and /proc are (default: %(default)s)",
@@ -441,7 +375,7 @@ def _add_predict(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "predict", text)
     parser.add_argument(
         "file",
-        type=_path,
+        type=argument_types.path,
         nargs="?",
         metavar="FILE",
         help="cases to answer (default: standard input)",
@@ -475,7 +409,7 @@ def _add_status(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--interval",
-        type=_interval,
+        type=argument_types.interval,
         default=2.0,
         metavar="S",
         help="seconds from picture to picture (default: 2)",
@@ -491,17 +425,10 @@ def _add_boot_args(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     parser = _verb(verbs, "boot-args", text)
     parser.add_argument(
         "--btf",
-        type=_path,
+        type=argument_types.path,
         metavar="FILE",
         help="of this kernel: raw BTF, or a vmlinuz (default: the running one)",
     )
-
-
-def _interval(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 3600:  # noqa: PLR2004 - an hour
-        raise argparse.ArgumentTypeError(f"{text} is not within 0.1 and 3600")
-    return value
 
 
 def _add_config(verbs: _Verbs[argparse.ArgumentParser]) -> None:
@@ -518,7 +445,7 @@ def _add_config(verbs: _Verbs[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "file",
-        type=_path,
+        type=argument_types.path,
         nargs="?",
         default=CONFIG,
         metavar="FILE",
